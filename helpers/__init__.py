@@ -1,0 +1,27 @@
+"""BPF maps on a live kernel, for Python: load C, poke the maps, see them as DataFrames."""
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "load": "program",
+    "source": "program",
+    "open_map": "maps",
+    "doctor": "kernel",
+}
+_MODULES = {"errors", "kernel", "lab", "plots", "sandbox", "widgets"}
+
+__all__ = [*_HOME, *sorted(_MODULES)]
+
+
+def __getattr__(name: str) -> Any:
+    # What a notebook does not use, it does not wait for.
+    if name in _HOME:
+        return getattr(importlib.import_module(f"helpers.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"helpers.{name}")
+    raise AttributeError(f"helpers has no {name!r}. It has: {', '.join(__all__)}.")
+
+
+def __dir__() -> list[str]:
+    return __all__

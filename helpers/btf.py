@@ -1,0 +1,601 @@
+"""From the kernel's type information (BTF) to Python values, bytes and NumPy columns.
+
+A map that was loaded with BTF knows the C types of its key and value. ``Types(raw).layout(id)``
+turns one of them into a ``Layout``, which decodes bytes to Python, encodes Python to bytes, and
+cuts whole tables of bytes into columns. Byte order is little-endian, as on x86-64 and arm64.
+
+C to Python: integers, enums and pointers are int, ``bool`` is bool, ``char[]`` is str, other byte
+arrays are bytes, arrays are tuples, structs and unions are namedtuples (a union shows every
+member's reading of the same bytes).
+
+Source: Documentation/bpf/btf.rst.
+"""
+
+import ipaddress
+import struct
+from collections import namedtuple
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from helpers.errors import LayoutError, Unsupported
+
+Column = tuple[str, np.ndarray]
+
+_INT_CODES = {(1, False): "B", (2, False): "H", (4, False): "I", (8, False): "Q"}
+_INT_CODES |= {(size, True): code.lower() for (size, _), code in _INT_CODES.items()}
+
+
+class Layout:
+    """How one C type lies in memory. ``ctype`` is its C spelling, ``size`` its bytes."""
+
+    ctype: str
+    size: int
+    code = ""  # the struct-module letter of a plain scalar
+
+    def decode(self, data: bytes, offset: int = 0) -> Any:
+        """Read one Python value out of ``data`` at ``offset`` (bytes)."""
+        raise NotImplementedError
+
+    def encode(self, value: Any) -> bytes:
+        """Give the ``size`` bytes of ``value``; padding is zero.
+
+        Raises:
+            LayoutError: wrong type, out of range, wrong length, a field missing or unknown.
+        """
+        buffer = bytearray(self.size)
+        self.write(buffer, 0, value, "")
+        return bytes(buffer)
+
+    def write(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+        """Encode ``value`` into ``buffer`` at ``offset``; ``path`` names it in errors."""
+        raise NotImplementedError
+
+    def columns(self, table: np.ndarray, offset: int, name: str) -> Iterator[Column]:
+        """Cut columns out of ``table``: uint8, one row an entry. Default: one, decoded by row."""
+        rows = table[:, offset : offset + self.size]
+        column = np.empty(len(rows), dtype=object)
+        for i, row in enumerate(rows):
+            column[i] = self.decode(row.tobytes())
+        yield name, column
+
+    @property
+    def fields(self) -> list[tuple[str, int, int]]:
+        """Name, offset and size (bytes) of each member; one unnamed entry for a scalar."""
+        return [(self.ctype, 0, self.size)]
+
+    @property
+    def padding(self) -> list[tuple[int, int]]:
+        """Offset and size (bytes) of the gaps that belong to no member."""
+        return []
+
+    @property
+    def name(self) -> str:
+        return self.ctype
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The NumPy dtype of one value; opaque bytes where NumPy has no such type."""
+        return np.dtype(f"V{self.size}") if self.size else np.dtype([])
+
+    def __repr__(self) -> str:
+        return f"{self.ctype} ({self.size} bytes)"
+
+
+def _strided(table: np.ndarray, offset: int, dtype: Any, shape: tuple[int, ...] = ()) -> np.ndarray:
+    """A view of one field of every row; copied by the caller into a column of its own."""
+    item = np.dtype(dtype).itemsize
+    inner = tuple(int(np.prod(shape[i + 1 :])) * item for i in range(len(shape)))
+    return np.ndarray(
+        (len(table), *shape), dtype, table, offset=offset, strides=(table.strides[0], *inner)
+    )
+
+
+class Scalar(Layout):
+    """An integer of 1, 2, 4 or 8 bytes, an enum, a pointer, a float or a bool."""
+
+    def __init__(self, ctype: str, code: str) -> None:
+        self.ctype, self.code = ctype, code
+        self._struct = struct.Struct("<" + code)
+        self.size = self._struct.size
+
+    def decode(self, data: bytes, offset: int = 0) -> Any:
+        return self._struct.unpack_from(data, offset)[0]
+
+    def encode(self, value: Any) -> bytes:
+        try:
+            return self._struct.pack(value)
+        except struct.error:
+            return super().encode(value)
+
+    def write(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+        try:
+            self._struct.pack_into(buffer, offset, self._number(value))
+        except (struct.error, OverflowError):
+            raise _misfit(path, self.ctype, value, self._range()) from None
+
+    def _number(self, value: Any) -> Any:
+        # An IPv4 address in writing stands for its number: 10.0.0.1 is 0x0a000001.
+        if isinstance(value, str) and self.code == "I":
+            try:
+                return int(ipaddress.IPv4Address(value))
+            except ValueError:
+                return value
+        return value
+
+    def _range(self) -> str:
+        if self.code in "efd?":
+            return "a number"
+        low = -(1 << (8 * self.size - 1)) if self.code in "bhiq" else 0
+        return f"an integer from {low} to {low + (1 << 8 * self.size) - 1}"
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype("<" + self.code) if self.code != "?" else np.dtype("?")
+
+    def columns(self, table: np.ndarray, offset: int, name: str) -> Iterator[Column]:
+        if self.code == "?":  # any byte but zero is true
+            yield name, _strided(table, offset, "u1") != 0
+        else:
+            yield name, _strided(table, offset, self.dtype).copy()
+
+
+class WideInt(Layout):
+    """An integer of 16 bytes: Python's int, an object column in NumPy."""
+
+    def __init__(self, ctype: str, size: int, signed: bool) -> None:
+        self.ctype, self.size, self.signed = ctype, size, signed
+
+    def decode(self, data: bytes, offset: int = 0) -> int:
+        return int.from_bytes(data[offset : offset + self.size], "little", signed=self.signed)
+
+    def write(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+        try:
+            raw = value.__index__().to_bytes(self.size, "little", signed=self.signed)
+        except (AttributeError, OverflowError):
+            raise _misfit(path, self.ctype, value, f"an integer of {8 * self.size} bits") from None
+        buffer[offset : offset + self.size] = raw
+
+
+class Text(Layout):
+    """``char[n]``: a str up to its first NUL. Bytes that are not UTF-8 stay bytes.
+
+    When something other than zeros follows the NUL, as a key may hold, all of it is kept: two
+    keys that differ there are two keys.
+    """
+
+    def __init__(self, size: int, *, whole: bool = False) -> None:
+        self.ctype, self.size, self.whole = f"char[{size}]", size, whole
+
+    def decode(self, data: bytes, offset: int = 0) -> str | bytes:
+        raw = bytes(data[offset : offset + self.size])
+        return self._text(raw.rstrip(b"\0") if self.whole else raw.partition(b"\0")[0])
+
+    @staticmethod
+    def _text(raw: bytes) -> str | bytes:
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            return raw
+
+    def write(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+        raw = value.encode() if isinstance(value, str) else value
+        if not isinstance(raw, bytes | bytearray) or len(raw) > self.size:
+            raise _misfit(path, self.ctype, value, f"text of at most {self.size} bytes in UTF-8")
+        buffer[offset : offset + len(raw)] = raw
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(f"S{self.size}") if self.size else super().dtype
+
+    def columns(self, table: np.ndarray, offset: int, name: str) -> Iterator[Column]:
+        if not self.size:
+            yield from super().columns(table, offset, name)
+            return
+        raw = _strided(table, offset, self.dtype).tolist()  # NumPy strips the trailing NULs
+        column = np.empty(len(raw), dtype=object)
+        column[:] = [self._text(r if self.whole else r.partition(b"\0")[0]) for r in raw]
+        yield name, column
+
+
+class Bytes(Layout):
+    """An array of unsigned or signed bytes, or a type that nobody described: bytes."""
+
+    def __init__(self, size: int, ctype: str = "") -> None:
+        self.ctype, self.size = ctype or f"bytes[{size}]", size
+
+    def decode(self, data: bytes, offset: int = 0) -> bytes:
+        return bytes(data[offset : offset + self.size])
+
+    def write(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+        if not isinstance(value, bytes | bytearray | memoryview) or len(value) != self.size:
+            raise _misfit(path, self.ctype, value, f"exactly {self.size} bytes")
+        buffer[offset : offset + self.size] = value
+
+
+class Array(Layout):
+    """``type[n]`` of anything but bytes: a tuple."""
+
+    def __init__(self, element: Layout, count: int) -> None:
+        self.element, self.count = element, count
+        self.size = element.size * count
+        base, bracket, rest = element.ctype.partition("[")
+        self.ctype = f"{base}[{count}]{bracket}{rest}"
+        self._struct = struct.Struct(f"<{count}{element.code}") if element.code else None
+
+    def decode(self, data: bytes, offset: int = 0) -> tuple[Any, ...]:
+        if self._struct:
+            return self._struct.unpack_from(data, offset)
+        step, element = self.element.size, self.element
+        return tuple(element.decode(data, offset + i * step) for i in range(self.count))
+
+    def write(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+        if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__len__"):
+            raise _misfit(path, self.ctype, value, f"a sequence of {self.count} values")
+        if len(value) != self.count:
+            raise _misfit(path, self.ctype, value, f"{self.count} values, not {len(value)}")
+        for i, item in enumerate(value):
+            self.element.write(buffer, offset + i * self.element.size, item, f"{path}[{i}]")
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype((self.element.dtype, (self.count,)))
+
+    def columns(self, table: np.ndarray, offset: int, name: str) -> Iterator[Column]:
+        if not self._struct or self.element.code == "?":
+            yield from super().columns(table, offset, name)
+            return
+        rows = _strided(table, offset, self.element.dtype, (self.count,)).tolist()
+        column = np.empty(len(rows), dtype=object)
+        column[:] = list(map(tuple, rows)) if self.count else [()] * len(rows)
+        yield name, column
+
+
+class Bits(Layout):
+    """A bitfield: ``width`` bits, from bit ``start`` of its struct."""
+
+    def __init__(self, ctype: str, start: int, width: int, signed: bool) -> None:
+        self.ctype, self.start, self.width, self.signed = f"{ctype}:{width}", start, width, signed
+        self._shift = start % 8
+        self.size = (self._shift + width + 7) // 8  # the bytes it touches, shared with neighbours
+
+    def decode(self, data: bytes, offset: int = 0) -> int:
+        whole = int.from_bytes(data[offset : offset + self.size], "little") >> self._shift
+        number = whole & ((1 << self.width) - 1)
+        return number - (1 << self.width) if self.signed and number >> (self.width - 1) else number
+
+    def write(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+        low = -(1 << (self.width - 1)) if self.signed else 0
+        high = low + (1 << self.width) - 1
+        try:
+            number = value.__index__()
+        except AttributeError:
+            number = None
+        if number is None or not low <= number <= high:
+            raise _misfit(path, self.ctype, value, f"an integer from {low} to {high}")
+        mask = ((1 << self.width) - 1) << self._shift
+        whole = int.from_bytes(buffer[offset : offset + self.size], "little") & ~mask
+        whole |= (number << self._shift) & mask
+        buffer[offset : offset + self.size] = whole.to_bytes(self.size, "little")
+
+    def columns(self, table: np.ndarray, offset: int, name: str) -> Iterator[Column]:
+        # Up to 64 bits that may straddle nine bytes: gather them, then shift the sign into place.
+        low = np.zeros(len(table), dtype="<u8")
+        for i in range(min(self.size, 8)):
+            low |= table[:, offset + i].astype("<u8") << np.uint64(8 * i)
+        low >>= np.uint64(self._shift)
+        if self.size == 9:
+            low |= table[:, offset + 8].astype("<u8") << np.uint64(64 - self._shift)
+        spare = np.uint64(64 - self.width)
+        low <<= spare
+        yield name, (low.view("<i8") >> spare.view("<i8") if self.signed else low >> spare)
+
+
+class Member:
+    """One member of a struct or union; ``name`` is empty for an anonymous struct or union."""
+
+    def __init__(self, name: str, offset: int, layout: Layout) -> None:
+        self.name, self.offset, self.layout = name, offset, layout
+
+
+class Record(Layout):
+    """A struct or union: a namedtuple. Members of anonymous ones inside belong to it, as in C.
+
+    ``encode`` takes a tuple of all fields in order, or a dict of them by name. Of a union, a dict
+    gives the members that it wants to set.
+    """
+
+    def __init__(self, ctype: str, size: int, members: list[Member], *, union: bool) -> None:
+        self.ctype, self.size, self.members, self.union = ctype, size, members, union
+        self.names: list[str] = []
+        for member in members:
+            inner = member.layout
+            self.names += [member.name] if member.name else getattr(inner, "names", [])
+        # A C name that namedtuple refuses (a keyword, a leading _) becomes its position: _0, _1.
+        short = ctype.split()[-1]
+        title = short if short.isidentifier() else "anon"
+        self.type: Any = namedtuple(title, self.names, rename=True)  # type: ignore[misc]
+        self._struct = self._flat()
+
+    def _flat(self) -> struct.Struct | None:
+        """One struct.Struct for the whole record, when it is scalars and gaps and no more."""
+        code, at = "<", 0
+        for m in self.members:
+            if not (m.name and m.layout.code) or m.offset < at:
+                return None
+            code += f"{m.offset - at}x{m.layout.code}"
+            at = m.offset + m.layout.size
+        return struct.Struct(code + f"{self.size - at}x")
+
+    def decode(self, data: bytes, offset: int = 0) -> Any:
+        if self._struct:
+            return self.type._make(self._struct.unpack_from(data, offset))
+        return self.type._make(self._values(data, offset))
+
+    def _values(self, data: bytes, offset: int) -> Iterator[Any]:
+        for m in self.members:
+            if m.name:
+                yield m.layout.decode(data, offset + m.offset)
+            elif isinstance(m.layout, Record):
+                yield from m.layout._values(data, offset + m.offset)
+
+    def encode(self, value: Any) -> bytes:
+        if self._struct and isinstance(value, tuple):
+            try:
+                return self._struct.pack(*value)
+            except struct.error:
+                pass  # the slow way below finds the field to name
+        return super().encode(value)
+
+    def write(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+        if isinstance(value, Mapping):
+            given = dict(value)
+        elif isinstance(value, tuple | list) and len(value) == len(self.names):
+            given = dict(zip(self.names, value, strict=True))
+        else:
+            raise _misfit(path, self.ctype, value, f"the fields {', '.join(self.names)}")
+        unknown = [name for name in given if name not in self.names]
+        if unknown:
+            raise LayoutError(
+                f"{self.ctype} has no field {unknown[0]!r}.\nIts fields: {', '.join(self.names)}."
+            )
+        self._write_fields(buffer, offset, given, path)
+
+    def _write_fields(
+        self, buffer: bytearray, offset: int, given: dict[str, Any], path: str
+    ) -> None:
+        """Write those fields of ``given`` that are ours; an outer record may own the others."""
+        wrote = False
+        for m in self.members:
+            at = offset + m.offset
+            if not m.name and isinstance(m.layout, Record):
+                inner = {n: given[n] for n in m.layout.names if n in given}
+                if inner or not (self.union or not m.layout.names):
+                    m.layout._write_fields(buffer, at, inner, path)
+                    wrote = True
+            elif m.name in given:
+                m.layout.write(buffer, at, given[m.name], f"{path}.{m.name}" if path else m.name)
+                wrote = True
+            elif not self.union and m.name:
+                raise LayoutError(
+                    f"{self.ctype} needs the field {m.name!r} ({m.layout.ctype}), which is missing."
+                    f"\nIts fields: {', '.join(self.names)}."
+                )
+        if self.union:
+            if not wrote and self.names:
+                raise LayoutError(f"{self.ctype} needs one of {', '.join(self.names)}.")
+            self._agree(buffer, offset, given)
+
+    def _agree(self, buffer: bytearray, offset: int, given: dict[str, Any]) -> None:
+        """Members of a union share their bytes: two that were both given must say the same."""
+        found = dict(zip(self.names, self._values(bytes(buffer), offset), strict=True))
+        for name in self.names:
+            if isinstance(given.get(name), Mapping):
+                continue  # its own write() checked it
+            if name in given and found[name] != given[name]:
+                raise LayoutError(
+                    f"{self.ctype} holds its members in the same bytes, and those given disagree "
+                    f"about {name!r}: {given[name]!r} was overwritten by {found[name]!r}.\n"
+                    "Give one member, as a dict."
+                )
+
+    @property
+    def dtype(self) -> np.dtype:
+        named = [m for m in self.members if m.name and not isinstance(m.layout, Bits)]
+        return np.dtype(
+            {
+                "names": [m.name for m in named],
+                "formats": [m.layout.dtype for m in named],
+                "offsets": [m.offset for m in named],
+                "itemsize": self.size,
+            }
+        )
+
+    def columns(self, table: np.ndarray, offset: int, name: str) -> Iterator[Column]:
+        for m in self.members:
+            inner = f"{name}.{m.name}" if name and m.name else name or m.name
+            yield from m.layout.columns(table, offset + m.offset, inner)
+
+    @property
+    def fields(self) -> list[tuple[str, int, int]]:
+        return [(m.name or m.layout.ctype, m.offset, m.layout.size) for m in self.members]
+
+    @cached_property
+    def _gaps(self) -> list[tuple[int, int]]:
+        used = bytearray(self.size)
+        self._mark(used, 0)
+        gaps, start = [], None
+        for i, byte in enumerate([*used, 1]):
+            if not byte and start is None:
+                start = i
+            elif byte and start is not None:
+                gaps.append((start, i - start))
+                start = None
+        return gaps
+
+    def _mark(self, used: bytearray, offset: int) -> None:
+        for m in self.members:
+            _mark(m.layout, used, offset + m.offset)
+
+    @property
+    def padding(self) -> list[tuple[int, int]]:
+        return self._gaps
+
+
+def _mark(layout: Layout, used: bytearray, offset: int) -> None:
+    """Set a 1 for every byte that holds data of ``layout``; padding of inner records stays 0."""
+    if isinstance(layout, Record):
+        layout._mark(used, offset)
+    elif isinstance(layout, Array):
+        for i in range(layout.count):
+            _mark(layout.element, used, offset + i * layout.element.size)
+    else:
+        used[offset : offset + layout.size] = b"\1" * layout.size
+
+
+def _misfit(path: str, ctype: str, value: Any, wanted: str) -> LayoutError:
+    shown = repr(value)
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    where = f"{path} ({ctype})" if path else ctype
+    return LayoutError(f"{shown} does not fit {where}.\nIt takes {wanted}.")
+
+
+def plain(size: int) -> Layout:
+    """The layout of ``size`` bytes without a type: an unsigned integer if it can be one."""
+    code = _INT_CODES.get((size, False))
+    return Scalar(f"u{8 * size}", code) if code else Bytes(size)
+
+
+_HEADER = struct.Struct("<HBBIIIII")
+_TYPE = struct.Struct("<III")
+(
+    _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _FWD, _TYPEDEF, _VOLATILE, _CONST, _RESTRICT,
+    _FUNC, _PROTO, _VAR, _DATASEC, _FLOAT, _DECL_TAG, _TYPE_TAG, _ENUM64,
+) = range(1, 20)  # fmt: skip
+_TAIL: dict[int, Callable[[int], int]] = {  # bytes that follow a type, by its kind
+    _INT: lambda n: 4,
+    _ARRAY: lambda n: 12,
+    _STRUCT: lambda n: 12 * n,
+    _UNION: lambda n: 12 * n,
+    _ENUM: lambda n: 8 * n,
+    _PROTO: lambda n: 8 * n,
+    _VAR: lambda n: 4,
+    _DATASEC: lambda n: 12 * n,
+    _DECL_TAG: lambda n: 4,
+    _ENUM64: lambda n: 12 * n,
+}
+
+
+class Types:
+    """A BTF blob, parsed: type ids to layouts."""
+
+    def __init__(self, raw: bytes) -> None:
+        try:
+            self._parse(raw)
+        except (struct.error, IndexError, ValueError) as error:
+            raise Unsupported(
+                "type information (BTF) that is whole", f"a damaged one: {error}", "Compile again."
+            ) from None
+
+    def _parse(self, raw: bytes) -> None:
+        magic, _, _, header, type_off, type_len, str_off, str_len = _HEADER.unpack_from(raw)
+        if magic != 0xEB9F:
+            raise ValueError(f"it begins with {magic:#06x}, not 0xeb9f")
+        at, end = header + type_off, header + type_off + type_len
+        start = header + str_off
+        if max(end, start + str_len) > len(raw):
+            raise ValueError(f"it ends after {len(raw)} bytes, before its own tables do")
+        self._strings = raw[start : start + str_len]
+        # One (kind, flag, vlen, size or type, name, tail offset) a type; id 0 is void.
+        self._types: list[tuple[int, int, int, int, str, int]] = [(0, 0, 0, 0, "void", 0)]
+        self._raw = raw
+        while at < end:
+            name, info, size = _TYPE.unpack_from(raw, at)
+            kind, flag, vlen = info >> 24 & 0x1F, info >> 31, info & 0xFFFF
+            if not 1 <= kind <= _ENUM64:
+                raise ValueError(f"unknown kind of type {kind}")
+            at += 12
+            self._types.append((kind, flag, vlen, size, self._string(name), at))
+            at += _TAIL.get(kind, lambda n: 0)(vlen)
+
+    def _string(self, offset: int) -> str:
+        end = self._strings.index(b"\0", offset)
+        return self._strings[offset:end].decode(errors="replace")
+
+    def layout(self, type_id: int, *, key: bool = False) -> Layout:
+        """The layout of type ``type_id``; ``key`` keeps all bytes of char arrays.
+
+        Raises:
+            Unsupported: the type has no size in memory (void, a function), or the BTF is damaged.
+        """
+        try:
+            return self._layout(type_id, key, 0)
+        except (struct.error, IndexError, ValueError, RecursionError) as error:
+            raise Unsupported(
+                "a type that lies in memory", f"BTF type {type_id}: {error}", "Compile again."
+            ) from None
+
+    def _layout(self, type_id: int, key: bool, depth: int) -> Layout:
+        kind, flag, vlen, size, name, at = self._types[type_id]
+        if depth > 64:
+            raise ValueError("types nest deeper than 64")
+        deeper = depth + 1
+        if kind in (_TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _TYPE_TAG, _VAR):
+            inner = self._layout(size, key, deeper)
+            if kind == _TYPEDEF and isinstance(inner, Scalar | WideInt | Record):
+                inner.ctype = name  # each call makes a new layout: it is ours to rename
+            return inner
+        if kind == _INT:
+            encoding = int.from_bytes(self._raw[at : at + 4], "little") >> 24 & 0xF
+            if encoding & 4:
+                return Scalar(name, "?")
+            code = _INT_CODES.get((size, bool(encoding & 1)))
+            return Scalar(name, code) if code else WideInt(name, size, bool(encoding & 1))
+        if kind in (_ENUM, _ENUM64):
+            return Scalar(f"enum {name}".strip(), _INT_CODES[size, bool(flag)])
+        if kind == _PTR:
+            return Scalar("void *", "Q")
+        if kind == _FLOAT and size in (2, 4, 8):
+            return Scalar(name, {2: "e", 4: "f", 8: "d"}[size])
+        if kind == _FLOAT:
+            return Bytes(size, name)
+        if kind == _ARRAY:
+            element, _, count = struct.unpack_from("<III", self._raw, at)
+            return self._array(element, count, key, deeper)
+        if kind in (_STRUCT, _UNION):
+            what = "union" if kind == _UNION else "struct"
+            members = [self._member(at + 12 * i, flag, key, deeper) for i in range(vlen)]
+            spelled = f"{what} {name}" if name else f"{what} {{…}}"
+            return Record(spelled, size, members, union=kind == _UNION)
+        if kind == _DATASEC:
+            members = []
+            for i in range(vlen):
+                var, offset, _ = struct.unpack_from("<III", self._raw, at + 12 * i)
+                members.append(Member(self._types[var][4], offset, self._layout(var, key, deeper)))
+            return Record(name, size, members, union=False)
+        raise ValueError(f"{name or 'void'} has no size")
+
+    def _array(self, element: int, count: int, key: bool, depth: int) -> Layout:
+        inner = self._layout(element, key, depth)
+        if isinstance(inner, Scalar) and inner.size == 1 and inner.code != "?":
+            return Text(count, whole=key) if self._is_char(element) else Bytes(count)
+        return Array(inner, count)
+
+    def _is_char(self, type_id: int) -> bool:
+        kind, _, _, size, name, _ = self._types[type_id]
+        while kind in (_TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _TYPE_TAG):
+            kind, _, _, size, name, _ = self._types[size]
+        return kind == _INT and name == "char"
+
+    def _member(self, at: int, flag: int, key: bool, depth: int) -> Member:
+        name, type_id, offset = struct.unpack_from("<III", self._raw, at)
+        layout = self._layout(type_id, key, depth)
+        width = offset >> 24 if flag else 0
+        bit = offset & 0xFFFFFF if flag else offset
+        if width:
+            signed = layout.code in tuple("bhiq")
+            bits = Bits(layout.ctype, bit, width, signed)
+            return Member(self._string(name), bit // 8, bits)
+        return Member(self._string(name), bit // 8, layout)

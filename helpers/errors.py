@@ -1,0 +1,103 @@
+"""Every failure that a learner can cause, as a type that says what happened and what to do.
+
+All are ``BpfError``, which is an ``OSError``: ``errno`` and ``errno_name`` hold the kernel's own
+word. In a notebook they print as their message alone, without our frames above it.
+"""
+
+import errno as _errno
+import os
+
+
+class BpfError(OSError):
+    """A failed BPF operation: a message for the learner, and the kernel's errno (0 if none)."""
+
+    def __init__(self, message: str, errno: int = 0) -> None:
+        super().__init__(errno, message)
+        self.message = message
+
+    @property
+    def errno_name(self) -> str:
+        """The errno's C name, such as "E2BIG"; empty when the kernel was not involved."""
+        return _errno.errorcode.get(self.errno or 0, "")
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.__dict__, self.errno)
+
+    def _render_traceback_(self) -> list[str]:
+        # IPython asks for this instead of printing frames: the message is the whole story.
+        return [f"{type(self).__name__}: {self.message}"]
+
+
+def _rebuild(cls: type[BpfError], state: dict[str, object], errno: int) -> BpfError:
+    error = cls.__new__(cls)
+    OSError.__init__(error, errno, state["message"])
+    error.__dict__.update(state)
+    return error
+
+
+class CompileError(BpfError):
+    """clang refused the C: ``text`` holds what it said."""
+
+    def __init__(self, message: str, text: str = "") -> None:
+        super().__init__(message)
+        self.text = text
+
+
+class VerifierError(BpfError):
+    """The kernel's verifier refused the program: ``log`` holds its whole log."""
+
+    def __init__(self, message: str, log: str = "", errno: int = _errno.EACCES) -> None:
+        super().__init__(message, errno)
+        self.log = log
+
+
+class MissingKey(BpfError, KeyError):
+    """The key is not in the map (errno ENOENT). Also a ``KeyError``, as a dict would raise."""
+
+
+class KeyExists(BpfError):
+    """``noexist`` was asked for, and the key is already there (errno EEXIST)."""
+
+
+class MapFull(BpfError):
+    """The map refuses a new key: it holds ``max_entries`` already (errno E2BIG)."""
+
+
+class NotFound(BpfError, LookupError):
+    """No map, program, pin or file of that name; the message lists what is there."""
+
+
+class LayoutError(BpfError, ValueError):
+    """A key or value does not fit the C type that the map declares."""
+
+
+class Closed(BpfError):
+    """The program or map was closed, and its file descriptors with it (errno EBADF)."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, _errno.EBADF)
+
+
+class Unsupported(BpfError):
+    """This machine lacks something: what is needed, what is here, and how to get it."""
+
+    def __init__(self, need: str, have: str, remedy: str) -> None:
+        super().__init__(f"This needs {need}.\nHere: {have}.\n{remedy}", _errno.EOPNOTSUPP)
+        self.need, self.have, self.remedy = need, have, remedy
+
+
+class PermissionNeeded(BpfError, PermissionError):
+    """The kernel did not allow it (errno EPERM): what was tried, and how to be allowed."""
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        remedy = remedy or "Start the course with ./course lab: it asks for the rights BPF needs."
+        super().__init__(f"You are not allowed to {what} (errno EPERM).\n{remedy}", _errno.EPERM)
+        self.remedy = remedy
+
+
+def describe(errno: int) -> str:
+    """The errno as people meet it: ``E2BIG, "Argument list too long"``."""
+    return f'{_errno.errorcode.get(errno, str(errno))}, "{os.strerror(errno)}"'

@@ -1,0 +1,408 @@
+"""What this kernel and this toolchain can do, found by trying, never by version number."""
+
+import ctypes
+import functools
+import html
+import json
+import os
+import platform
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from helpers.errors import BpfError, PermissionNeeded, Unsupported, describe
+from helpers.libbpf import MapInfo, ProgInfo, lib
+
+ROOT = Path(__file__).resolve().parent.parent
+BPFFS = Path("/sys/fs/bpf")
+PINS = BPFFS / "bpf_maps_measured"  # our own folder: what we pin is here and nowhere else
+
+# enum bpf_map_type of <linux/bpf.h>, in its order
+MAP_TYPES = (
+    "unspec hash array prog_array perf_event_array percpu_hash percpu_array stack_trace "
+    "cgroup_array lru_hash lru_percpu_hash lpm_trie array_of_maps hash_of_maps devmap sockmap "
+    "cpumap xskmap sockhash cgroup_storage reuseport_sockarray percpu_cgroup_storage queue stack "
+    "sk_storage devmap_hash struct_ops ringbuf inode_storage task_storage bloom_filter "
+    "user_ringbuf cgrp_storage arena insn_array"
+).split()
+
+
+def cache_dir(*parts: str) -> Path:
+    """A folder of ours below the user's cache, made private (0700) and checked to be ours.
+
+    Raises:
+        PermissionNeeded: it is somebody else's, or a symbolic link.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    path = Path(home) / "bpf-maps-measured"
+    for part in ("", *parts):
+        path = path / part
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.is_symlink() or path.stat().st_uid != os.geteuid():
+            raise PermissionNeeded(
+                f"use the cache folder {path}, which is not yours",
+                "Remove it, or set XDG_CACHE_HOME to a folder of your own.",
+            )
+    return path
+
+
+def cpus() -> int:
+    """How many CPUs this kernel could ever have: per-CPU maps hold one value for each."""
+    return lib().libbpf_num_possible_cpus()
+
+
+def online_cpus() -> list[int]:
+    """The CPUs that run now, by number. Source: /sys/devices/system/cpu/online."""
+    found = list[int]()
+    for part in Path("/sys/devices/system/cpu/online").read_text().strip().split(","):
+        first, _, last = part.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def has_map_type(name: str) -> bool:
+    """Does this kernel make maps of this type? Tried with a small map of that type."""
+    return lib().libbpf_probe_bpf_map_type(MAP_TYPES.index(name), None) == 1
+
+
+@functools.cache
+def has_kprobes() -> bool:
+    """Can programs be attached to kernel functions here? (Either perf's door or tracefs's.)"""
+    doors = ("/sys/bus/event_source/devices/kprobe/type", "/sys/kernel/tracing/kprobe_events")
+    return any(os.path.exists(door) for door in doors)
+
+
+@functools.cache
+def clang() -> str:
+    """The path of a clang that compiles for BPF.
+
+    Raises:
+        Unsupported: there is none.
+    """
+    path = shutil.which("clang")
+    if path is None:
+        raise Unsupported("clang", "no clang on PATH", "Install it with: ./course install")
+    return path
+
+
+@functools.cache
+def bpftool() -> str:
+    """The path of a bpftool that runs. Ubuntu's own is a wrapper that wants its exact kernel.
+
+    Raises:
+        Unsupported: there is none.
+    """
+    tools = [*Path("/usr/lib").glob("linux-tools*/**/bpftool")]
+    for path in [shutil.which("bpftool", path=f"{os.environ['PATH']}:/usr/sbin:/sbin"), *tools]:
+        if path and subprocess.run([path, "version"], capture_output=True).returncode == 0:
+            return str(path)
+    raise Unsupported("bpftool", "none that runs", "Install it with: ./course install")
+
+
+def vmlinux_btf() -> Path:
+    """Where the kernel describes its own types.
+
+    Raises:
+        Unsupported: it was built without CONFIG_DEBUG_INFO_BTF.
+    """
+    path = Path("/sys/kernel/btf/vmlinux")
+    if not path.exists():
+        raise Unsupported(
+            "a kernel that describes its types (CONFIG_DEBUG_INFO_BTF)",
+            f"Linux {platform.release()} without {path}",
+            "Debian 12 and 13 and Ubuntu 24.04 have it: use one of their kernels.",
+        )
+    return path
+
+
+def vmlinux_header() -> Path:
+    """The folder of a ``vmlinux.h`` for the running kernel, written once and kept."""
+    import hashlib
+
+    raw = vmlinux_btf().read_bytes()
+    folder = cache_dir("vmlinux", hashlib.sha256(raw).hexdigest()[:16])
+    if not (folder / "vmlinux.h").exists():
+        command = [bpftool(), "btf", "dump", "file", str(vmlinux_btf()), "format", "c"]
+        text = subprocess.run(command, check=True, capture_output=True).stdout
+        write_atomically(folder / "vmlinux.h", text)
+    return folder
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file that nobody ever sees half-written."""
+    import tempfile
+
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        try:
+            file.write(data)
+            file.close()
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def find_headers() -> Path | None:
+    """The kernel headers that BCC will use; None when there are none.
+
+    They are the running kernel's own, or the merged tree that ``./course install`` made from the
+    distribution's newest for a kernel that has no package of its own.
+    """
+    own = Path(f"/lib/modules/{platform.release()}/build")
+    named = Path(os.environ.get("BCC_KERNEL_SOURCE") or "/nonexistent")
+    made = cache_dir("headers") / "current"
+    return next((path.resolve() for path in (own, named, made) if path.is_dir()), None)
+
+
+def headers_for_bcc() -> Path:
+    """Make BCC find kernel headers, and say which.
+
+    Raises:
+        Unsupported: there are none.
+    """
+    path = find_headers()
+    if path is None:
+        raise Unsupported(
+            "kernel headers, which BCC compiles against",
+            f"none for Linux {platform.release()}",
+            "Install them with: ./course install",
+        )
+    if not Path(f"/lib/modules/{platform.release()}/build").is_dir():
+        os.environ["BCC_KERNEL_SOURCE"] = str(path)
+    return path
+
+
+def ids(kind: str) -> Iterator[int]:
+    """The ids of all programs, maps or links (``prog``, ``map``, ``link``) in this kernel."""
+    step = getattr(lib(), f"bpf_{kind}_get_next_id")
+    found = ctypes.c_uint32()
+    while step(found, ctypes.byref(found)) == 0:
+        yield found.value
+
+
+def objects(kind: str) -> dict[int, str]:
+    """All programs or maps (``prog`` or ``map``) in this kernel: their names by id.
+
+    Raises:
+        PermissionNeeded: not allowed to look at other people's.
+    """
+    get = getattr(lib(), f"bpf_{kind}_get_fd_by_id")
+    found = {}
+    for number in ids(kind):
+        fd = get(number)
+        if fd == -1 * _ENOENT:  # it went away while we looked
+            continue
+        if fd < 0:
+            raise PermissionNeeded(f"look at {kind} {number}")
+        info = (ProgInfo if kind == "prog" else MapInfo)()
+        size = ctypes.c_uint32(ctypes.sizeof(info))
+        lib().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(size))
+        os.close(fd)
+        found[number] = info.name.decode(errors="replace")
+    return found
+
+
+_ENOENT = 2
+
+
+def sweep() -> list[str]:
+    """Remove what a killed notebook left in this kernel, and say what it was.
+
+    Programs, maps, links and network namespaces of ours live by file descriptors alone, and die
+    with their process. Only pins outlive it, and ours are all in one folder.
+    """
+    removed = []
+    if PINS.is_dir():
+        for path in sorted(PINS.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+            removed.append(str(path))
+        PINS.rmdir()
+        removed.append(str(PINS))
+    return removed
+
+
+# --- doctor ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that the course needs: is it there, what was found, what to do if not."""
+
+    what: str
+    ok: bool
+    found: str
+    remedy: str = ""
+    required: bool = True
+
+
+class Report:
+    """What ``doctor()`` found. ``ok`` when everything required is there."""
+
+    def __init__(self, findings: list[Finding]) -> None:
+        self.findings = findings
+
+    @property
+    def ok(self) -> bool:
+        return all(f.ok for f in self.findings if f.required)
+
+    def as_dict(self) -> dict[str, object]:
+        return {"ok": self.ok, "findings": [asdict(f) for f in self.findings]}
+
+    def as_json(self) -> str:
+        return json.dumps(self.as_dict(), indent=2)
+
+    def __repr__(self) -> str:
+        lines = []
+        for f in self.findings:
+            lines.append(f"{_mark(f):8}{f.what:20} {f.found}")
+            if not f.ok and f.remedy:
+                lines.append(f"{'':28} {f.remedy}")
+        lines.append(self._verdict())
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = ""
+        for f in self.findings:
+            found = html.escape(f.found if f.ok else f"{f.found}. {f.remedy}")
+            rows += f"<tr><td>{_mark(f)}</td><td>{html.escape(f.what)}</td><td>{found}</td></tr>"
+        return f"<table>{rows}</table><p><b>{self._verdict()}</b></p>"
+
+    def _verdict(self) -> str:
+        if self.ok:
+            return "Everything that the course needs is here."
+        missing = ", ".join(f.what for f in self.findings if f.required and not f.ok)
+        return f"Not ready: {missing}."
+
+
+def _mark(finding: Finding) -> str:
+    return "yes" if finding.ok else "MISSING" if finding.required else "no"
+
+
+def doctor() -> Report:
+    """Try everything that the course needs on this machine, for real: it takes about a second."""
+    install = "Run: ./course install"
+    checks: list[tuple[str, Callable[[], str], str, bool]] = [
+        ("kernel", lambda: f"Linux {platform.release()}, {platform.machine()}", "", True),
+        ("rights", _rights, "Start with ./course lab: it asks for the rights BPF needs.", True),
+        ("BPF maps", _try_map, "Use a kernel built with CONFIG_BPF_SYSCALL.", True),
+        ("BTF", lambda: str(vmlinux_btf()), "", True),
+        ("bpffs", lambda: _mounted(BPFFS, "bpf"), install, True),
+        ("tracefs", lambda: _mounted(Path("/sys/kernel/tracing"), "tracefs"), install, True),
+        ("network namespaces", _try_namespace, "Use a kernel built with CONFIG_NET_NS.", True),
+        ("libbpf", lambda: lib().libbpf_version_string().decode(), install, True),
+        ("clang", _try_clang, install, True),
+        ("bpftool", lambda: _first_line([bpftool(), "version"]), install, True),
+        ("kernel headers", lambda: str(headers_for_bcc()), install, True),
+        ("BCC", _try_bcc, install, True),
+        ("CPUs", _two_cpus, "Give the machine a second CPU: chapters on races need two.", True),
+        ("kprobes", _kprobes, "Cells that need them say so.", False),
+    ]
+    findings = []
+    for what, check, remedy, required in checks:
+        try:
+            findings.append(Finding(what, True, check(), required=required))
+        except (Unsupported, PermissionNeeded) as error:
+            have = error.have if isinstance(error, Unsupported) else error.message.split("\n")[0]
+            findings.append(Finding(what, False, have, error.remedy or remedy, required))
+        except (OSError, subprocess.CalledProcessError, ImportError) as error:
+            findings.append(Finding(what, False, str(error), remedy, required))
+    return Report(findings)
+
+
+def _first_line(command: list[str]) -> str:
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return text.splitlines()[0]
+
+
+def _rights() -> str:
+    line = next(s for s in Path("/proc/self/status").read_text().splitlines() if "CapEff" in s)
+    have = int(line.split()[1], 16)
+    need = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_ADMIN": 21}
+    missing = [name for name, bit in need.items() if not have >> bit & 1]
+    if missing:
+        raise PermissionNeeded("use BPF", f"Missing: {', '.join(missing)}. Use ./course lab.")
+    return "root" if os.geteuid() == 0 else "enough capabilities"
+
+
+def _try_map() -> str:
+    fd = lib().bpf_map_create(MAP_TYPES.index("hash"), b"doctor", 4, 8, 1, None)
+    if fd < 0:
+        raise BpfError(f"no map could be made: {describe(-fd)}", -fd)
+    try:
+        key, value = bytes(4), (ctypes.c_uint64 * 1)()
+        lib().bpf_map_update_elem(fd, key, (42).to_bytes(8, "little"), 0)
+        if lib().bpf_map_lookup_elem(fd, key, value) or value[0] != 42:
+            raise BpfError("a map did not give back what was put in")
+    finally:
+        os.close(fd)
+    return "made one, wrote 42, read 42"
+
+
+def _mounted(path: Path, kind: str) -> str:
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, where, what, *_ = line.split()
+        if where == str(path) and what == kind:
+            return str(path)
+    raise BpfError(f"{path} is not mounted")
+
+
+def _try_namespace() -> str:
+    failed: list[int] = []
+
+    def leave() -> None:  # a thread of its own: its namespace goes when it ends
+        if ctypes.CDLL(None, use_errno=True).unshare(0x40000000):  # CLONE_NEWNET
+            failed.append(ctypes.get_errno())
+
+    thread = threading.Thread(target=leave)
+    thread.start()
+    thread.join()
+    if failed:
+        raise BpfError(f"none could be made: {describe(failed[0])}", failed[0])
+    return "made one, left it"
+
+
+def _try_clang() -> str:
+    command = [clang(), "-target", "bpf", "-x", "c", "-", "-c", "-o", "/dev/null"]
+    subprocess.run(command, input=b"int x;", check=True, capture_output=True)
+    return _first_line([clang(), "--version"])
+
+
+def import_bcc() -> object:
+    """BCC's Python module, with headers found for it.
+
+    Raises:
+        Unsupported: it is not installed, or PyPI's package of the same name is in the way.
+    """
+    remedy = "Install the distribution's python3-bpfcc with: ./course install"
+    try:
+        import bcc
+    except ImportError as error:
+        raise Unsupported("BCC's Python module", str(error), remedy) from None
+    if not hasattr(bcc, "BPF"):
+        raise Unsupported("BCC's Python module", f"another project's, {bcc.__file__}", remedy)
+    headers_for_bcc()
+    return bcc
+
+
+def _try_bcc() -> str:
+    bcc = import_bcc()
+    table = bcc.BPF(text=b"BPF_HASH(doctor);", cflags=["-w"])["doctor"]  # type: ignore[attr-defined]
+    table[table.Key(1)] = table.Leaf(42)
+    if table[table.Key(1)].value != 42:
+        raise BpfError("a BCC map did not give back what was put in")
+    return f"{bcc.__version__}: compiled a map, wrote 42, read 42"  # type: ignore[attr-defined]
+
+
+def _two_cpus() -> str:
+    if len(online_cpus()) < 2:
+        raise BpfError(f"{len(online_cpus())} online of {cpus()} possible")
+    return f"{len(online_cpus())} online of {cpus()} possible"
+
+
+def _kprobes() -> str:
+    if not has_kprobes():
+        raise BpfError("this kernel has none")
+    return "this kernel has them"

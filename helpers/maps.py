@@ -1,0 +1,516 @@
+"""``BpfMap``: any map in this kernel as a ``MutableMapping`` and as a DataFrame.
+
+One class for maps of BCC, of libbpf, from a pin or from an id: it works on the file descriptor
+and takes its types from the map's own BTF.
+"""
+
+import ctypes
+import errno
+import os
+import platform
+from collections.abc import ItemsView, Iterator, Mapping, MutableMapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from helpers import kernel
+from helpers.btf import Layout, Types, plain
+from helpers.errors import (
+    BpfError,
+    Closed,
+    KeyExists,
+    LayoutError,
+    MapFull,
+    MissingKey,
+    NotFound,
+    PermissionNeeded,
+    Unsupported,
+    describe,
+)
+from helpers.libbpf import BatchOpts, MapInfo, lib
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FLAGS = {"any": 0, "noexist": 1, "exist": 2, "lock": 4}  # BPF_ANY … BPF_F_LOCK
+CHUNK = 1 << 16  # entries a system call, in bulk reads and writes
+_ENOTSUPP = 524  # the kernel's own; no errno.h names it
+_UNREADABLE = {errno.EOPNOTSUPP, _ENOTSUPP}
+
+
+class BpfMap(MutableMapping[Any, Any]):
+    """A map in the kernel. Reads copy out of it, writes copy into it; nothing is cached.
+
+    ``key`` and ``value`` are the layouts of its C types, see ``helpers.btf``. Per-CPU maps give
+    and take a list with one value for each possible CPU. Closing forgets the map; the kernel
+    frees it when nobody else, such as a program or a pin, holds it.
+
+    Source: bpf(2); Documentation/bpf/maps.rst.
+    """
+
+    def __init__(self, fd: int, *, name: str = "", place: str = "") -> None:
+        """Take over the file descriptor ``fd``. ``place`` is where the C declares it."""
+        self._fd = fd
+        info = MapInfo()
+        size = ctypes.c_uint32(ctypes.sizeof(info))
+        error = lib().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(size))
+        if error:
+            raise BpfError(f"File descriptor {fd} is no BPF map: {describe(-error)}", -error)
+        self.name = name or info.name.decode(errors="replace")
+        self.place = place
+        self.id, self.max_entries, self.flags = info.id, info.max_entries, info.map_flags
+        number = info.type
+        known = number < len(kernel.MAP_TYPES)
+        self.type = kernel.MAP_TYPES[number] if known else f"type_{number}"
+        self.key, self.value = _layouts(info)
+        self.per_cpu = "percpu" in self.type
+        self.is_array = self.type in ("array", "percpu_array")
+        self._stride = (info.value_size + 7) // 8 * 8 if self.per_cpu else info.value_size
+        self._copies = kernel.cpus() if self.per_cpu else 1
+        self._buffer = ctypes.c_char * (self._stride * self._copies)
+        self._key_buffer = ctypes.c_char * info.key_size
+        so = lib()
+        self._lookup, self._update = so.bpf_map_lookup_elem, so.bpf_map_update_elem
+
+    # --- one entry ------------------------------------------------------------------------
+
+    def __getitem__(self, key: Any) -> Any:
+        buffer = self._buffer()
+        error = self._lookup(self._fd, self._raw_key(key), buffer)
+        if error:
+            self._fail(-error, "look up", key)
+        return self._decode(buffer)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        error = self._update(self._fd, self._raw_key(key), self._raw_value(value), 0)
+        if error:
+            self._fail(-error, "update", key)
+
+    def update_elem(self, key: Any, value: Any, flags: str = "any") -> None:
+        """Write one entry, as bpf_map_update_elem() does.
+
+        ``flags``: "any" creates or replaces, "noexist" only creates, "exist" only replaces,
+        "lock" takes the spin lock inside the value.
+
+        Raises:
+            KeyExists: "noexist", and the key is there (EEXIST).
+            MissingKey: "exist", and the key is not there (ENOENT).
+            MapFull: the key is new, and the map holds max_entries (E2BIG).
+            LayoutError: key or value do not fit their C types.
+        """
+        if flags not in FLAGS:
+            raise LayoutError(f"flags is one of {', '.join(FLAGS)}, not {flags!r}.")
+        raw_key, raw_value = self._raw_key(key), self._raw_value(value)
+        error = self._update(self._fd, raw_key, raw_value, FLAGS[flags])
+        if error:
+            self._fail(-error, "update", key)
+
+    def __delitem__(self, key: Any) -> None:
+        error = lib().bpf_map_delete_elem(self._fd, self._raw_key(key))
+        if error:
+            self._fail(-error, "delete", key)
+
+    def __contains__(self, key: object) -> bool:
+        error = self._lookup(self._fd, self._raw_key(key), self._buffer())
+        if error and -error != errno.ENOENT:
+            self._fail(-error, "look up", key)
+        return not error
+
+    def next_key(self, key: Any = None) -> Any:
+        """The key that the kernel has after ``key``; the first one for None, None at the end.
+
+        A hash map has no order but its buckets'. After a key that is not in the map, the kernel
+        starts again at the first. Source: bpf(2), BPF_MAP_GET_NEXT_KEY.
+        """
+        raw = self._next_raw(None if key is None else self._raw_key(key))
+        return None if raw is None else self.key.decode(raw)
+
+    def _next_raw(self, raw: bytes | None) -> bytes | None:
+        found = self._key_buffer()
+        error = lib().bpf_map_get_next_key(self._fd, raw, found)
+        if error == -errno.ENOENT:
+            return None
+        if error:
+            self._fail(-error, "iterate over", None)
+        return found.raw
+
+    # --- all of it ------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Any]:
+        """The keys of this moment: deleting while you iterate is safe here."""
+        keys, _, _ = self._read()
+        return (self.key.decode(row.tobytes()) for row in keys)
+
+    def __len__(self) -> int:
+        return self.max_entries if self.is_array else len(self._read()[0])
+
+    def items(self) -> ItemsView[Any, Any]:
+        """Keys and values of this moment, read in bulk."""
+        return _Items(self)
+
+    def raw(self) -> tuple[np.ndarray, np.ndarray]:
+        """Every byte that the map holds: two uint8 tables, a row an entry, of keys and of values.
+
+        Shows what decoding hides: padding. Values of per-CPU maps are one row, a slot of
+        ``value_size`` rounded up to 8 bytes for each possible CPU.
+        """
+        keys, values, _ = self._read()
+        return keys, values
+
+    def frame(self) -> "pd.DataFrame":
+        """Read the whole map into a DataFrame, in bulk.
+
+        One row a key (a key and possible CPU for per-CPU maps, with a ``cpu`` column), columns
+        named after the fields of the C structs, ``key`` and ``value`` for scalars. Integers keep
+        their width and sign. A name that key and value share gets the prefix key. or value.
+
+        The kernel gives no snapshot: entries that are inserted or deleted while we read may be
+        missing. ``attrs["complete"]`` is False when we saw the kernel lose its place;
+        ``attrs["padded"]`` counts the keys with something else than zeros in their padding.
+
+        Cost: one system call for 65,536 entries where the kernel has BPF_MAP_LOOKUP_BATCH for
+        the type, else two an entry.
+
+        Raises:
+            Unsupported: the map cannot be read by key (a ring buffer, say).
+            Closed: the map was closed.
+
+        Source: bpf(2), BPF_MAP_LOOKUP_BATCH; Documentation/bpf/map_hash.rst.
+        """
+        import pandas as pd
+
+        keys, values, complete = self._read()
+        padded = 0
+        if self.key.padding:
+            gaps = np.concatenate([np.arange(at, at + n) for at, n in self.key.padding])
+            padded = int(keys[:, gaps].any(axis=1).sum())
+        left = list(self.key.columns(keys, 0, ""))
+        right = list(self.value.columns(values.reshape(-1, self._stride), 0, ""))
+        if self.per_cpu:
+            cpu = np.tile(np.arange(self._copies), len(keys))
+            left = [(name, np.repeat(column, self._copies)) for name, column in left]
+            left.append(("cpu", cpu))
+        del keys, values
+        names = {name for name, _ in left} & {name for name, _ in right}
+        data = {_column(name, "key", names): column for name, column in left}
+        data |= {_column(name, "value", names): column for name, column in right}
+        df = pd.DataFrame(data, copy=False)
+        df.attrs |= {
+            "map": self.name,
+            "type": self.type,
+            "kernel": platform.release(),
+            "complete": complete,
+            "padded": padded,
+        }
+        return df
+
+    def update(self, other: Any = (), /, **named: Any) -> None:
+        """Write many entries: a mapping or pairs, as ``dict.update`` takes them, in bulk.
+
+        Raises:
+            MapFull: the message says how many were written before.
+            LayoutError: nothing was written.
+        """
+        pairs = other.items() if isinstance(other, Mapping) else other
+        raw = [(self._raw_key(k), self._raw_value(v)) for k, v in [*pairs, *named.items()]]
+        for start in range(0, len(raw), CHUNK):
+            part = raw[start : start + CHUNK]
+            keys, values = b"".join(k for k, _ in part), b"".join(v for _, v in part)
+            done = self._batch("update", keys, values, len(part))
+            for raw_key, raw_value in part[done:]:  # no batch here, or it stopped: go on singly
+                error = self._update(self._fd, raw_key, raw_value, 0)
+                if error:
+                    self._fail(-error, "update", self.key.decode(raw_key))
+
+    def clear(self) -> None:
+        """Delete every entry, in bulk.
+
+        Raises:
+            BpfError: entries of an array cannot be deleted (EINVAL).
+        """
+        keys, _, _ = self._read()
+        for start in range(0, len(keys), CHUNK):
+            part = keys[start : start + CHUNK]
+            done = self._batch("delete", part.tobytes(), None, len(part))
+            for row in part[done:]:
+                error = lib().bpf_map_delete_elem(self._fd, row.tobytes())
+                if error and error != -errno.ENOENT:  # gone already: somebody else was faster
+                    self._fail(-error, "delete", self.key.decode(row.tobytes()))
+
+    def _batch(self, what: str, keys: bytes, values: bytes | None, count: int) -> int:
+        """Update or delete ``count`` entries in one call; returns how many were done."""
+        done, opts = ctypes.c_uint32(count), BatchOpts(ctypes.sizeof(BatchOpts))
+        tables = [keys] if values is None else [keys, values]
+        function = getattr(lib(), f"bpf_map_{what}_batch")
+        error = function(self._fd, *tables, ctypes.byref(done), ctypes.byref(opts))
+        if error in (-errno.EINVAL, -errno.EOPNOTSUPP, -_ENOTSUPP, -errno.EFAULT):
+            return 0  # the count means nothing then
+        return min(done.value, count)
+
+    def _read(self) -> tuple[np.ndarray, np.ndarray, bool]:
+        """All keys and values as bytes, a row an entry, and whether the kernel kept its place."""
+        if not self.key.size:
+            self._fail(errno.EOPNOTSUPP, "read", None)
+        return self._read_batch() or self._read_singly()
+
+    def _read_batch(self) -> tuple[np.ndarray, np.ndarray, bool] | None:
+        width, stride = self.key.size, self._stride * self._copies
+        # Untouched pages of np.empty cost nothing, so we may ask for as much as could be needed.
+        room = self.max_entries + 64
+        keys = np.empty((room, width), "u1")
+        values = np.empty((room, stride), "u1")
+        place = ctypes.create_string_buffer(max(width, 8))
+        opts, got = BatchOpts(ctypes.sizeof(BatchOpts)), ctypes.c_uint32()
+        read, first, ask = 0, True, CHUNK
+        while True:
+            if read + min(ask, 64) > room:  # entries moved while we read: more than max_entries
+                room = 2 * room + ask
+                keys, values = (np.resize(t[:read], (room, t.shape[1])) for t in (keys, values))
+            got.value = min(ask, room - read)
+            error = lib().bpf_map_lookup_batch(
+                self._fd,
+                None if first else place,
+                place,
+                keys.ctypes.data + read * width,
+                values.ctypes.data + read * stride,
+                ctypes.byref(got),
+                ctypes.byref(opts),
+            )
+            if error == -errno.ENOSPC:  # one bucket holds more than we asked for
+                ask = 2 * max(ask, room - read)
+                continue
+            if first and error in (-errno.EINVAL, -errno.EOPNOTSUPP, -_ENOTSUPP):
+                return None
+            if error not in (0, -errno.ENOENT):
+                if error == -errno.EINTR:  # the kernel gave up on a key that kept vanishing
+                    return keys[:read], values[:read], False
+                self._fail(-error, "read", None)
+            read, first = read + got.value, False
+            if error:  # ENOENT: the end
+                return keys[:read], values[:read], True
+
+    def _read_singly(self) -> tuple[np.ndarray, np.ndarray, bool]:
+        found: dict[bytes, bytes] = {}
+        complete, key = True, self._next_raw(None)
+        # A key that is deleted under us sends the kernel back to its first: then we see keys
+        # again, and give up when it happens for ever.
+        steps = 0
+        while key is not None and steps <= 4 * self.max_entries + 64:
+            steps += 1
+            complete = complete and key not in found
+            buffer = self._buffer()
+            error = self._lookup(self._fd, key, buffer)
+            if not error:
+                found[key] = buffer.raw
+            elif error != -errno.ENOENT:
+                self._fail(-error, "read", self.key.decode(key))
+            key = self._next_raw(key)
+        keys = np.frombuffer(b"".join(found), "u1").reshape(-1, self.key.size)
+        stride = self._stride * self._copies
+        values = np.frombuffer(b"".join(found.values()), "u1").reshape(len(keys), stride)
+        return keys, values, complete and key is None
+
+    # --- life -----------------------------------------------------------------------------
+
+    @property
+    def fd(self) -> int:
+        """The file descriptor.
+
+        Raises:
+            Closed: there is none any more.
+        """
+        if self._fd < 0:
+            self._fail(errno.EBADF, "use", None)
+        return self._fd
+
+    def close(self) -> None:
+        """Forget the map. Closing twice is fine."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> "BpfMap":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) >= 0:
+            self.close()
+
+    def __repr__(self) -> str:
+        kind = self.type.replace("_", " ")
+        key, value = (layout.ctype for layout in (self.key, self.value))
+        state = "" if self._fd >= 0 else ", closed"
+        return f"{self.name}: {kind} map, {key} → {value}, max_entries {self.max_entries}{state}"
+
+    # --- bytes and errors -----------------------------------------------------------------
+
+    def _raw_key(self, key: Any) -> bytes:
+        try:
+            return self.key.encode(key)
+        except LayoutError as error:
+            raise LayoutError(f"The key of {self.name}: {error}") from None
+
+    def _raw_value(self, value: Any) -> bytes:
+        try:
+            if not self.per_cpu:
+                return self.value.encode(value)
+            if not isinstance(value, list | tuple) or len(value) != self._copies:
+                raise LayoutError(
+                    f"{value!r} is not a list of {self._copies} values, one for each possible CPU."
+                )
+            gap = bytes(self._stride - self.value.size)
+            return b"".join(self.value.encode(one) + gap for one in value)
+        except LayoutError as error:
+            raise LayoutError(f"The value of {self.name}: {error}") from None
+
+    def _decode(self, buffer: Any) -> Any:
+        if not self.per_cpu:
+            return self.value.decode(buffer)
+        return [self.value.decode(buffer, i * self._stride) for i in range(self._copies)]
+
+    def _fail(self, number: int, what: str, key: Any) -> NoReturn:
+        """Turn an errno into the error that a learner should read."""
+        why, name = f"(errno {describe(number)})", self.name
+        if number == errno.EBADF or self._fd < 0:
+            raise Closed(
+                f"{name} is closed, and the kernel may have freed it {why}.\n"
+                "Its program was closed, or its cell was run again. Load it again, or work inside "
+                "the with block."
+            )
+        if number in _UNREADABLE:
+            raise Unsupported(
+                "a map whose entries are read and written by key",
+                f"{name}, a {self.type} map",
+                "Ring and perf buffers are streams. Other types take only what their chapter says.",
+            )
+        if number in (errno.EPERM, errno.EACCES):
+            raise PermissionNeeded(f"{what} {name}, or the map was made read-only")
+        if self.is_array and number in (errno.ENOENT, errno.E2BIG):
+            raise MissingKey(
+                f"{name} has no index {key!r}: it has the indexes 0 to {self.max_entries - 1} "
+                f"{why}.\nAn array never grows. Raise max_entries{self._in_place()}.",
+                number,
+            )
+        if self.is_array and number == errno.EINVAL and what == "delete":
+            raise BpfError(
+                f"{name} is an array: its entries are always there and cannot be deleted {why}.\n"
+                "Write zero instead, or use a hash map.",
+                number,
+            )
+        if number == errno.ENOENT:
+            raise MissingKey(
+                f"{name} has no key {key!r} {why}.\n"
+                "Look with .get(key), list the keys with list(map), or see it all in .frame().",
+                number,
+            )
+        if number == errno.EEXIST:
+            raise KeyExists(
+                f"{name} has the key {key!r} already {why}.\n"
+                'Use flags="any" to replace it, or "exist" to replace only what is there.',
+                number,
+            )
+        if number == errno.E2BIG:
+            raise MapFull(
+                f"{name} holds {len(self)} of {self.max_entries} entries, and this key is new.\n"
+                f"A {self.type} map refuses new keys when it is full {why}.\n"
+                f"Delete entries, raise max_entries{self._in_place()}, or use an LRU hash, which "
+                "evicts instead: see chapter 05.",
+                number,
+            )
+        shown = "" if key is None else f" {key!r} in"
+        raise BpfError(f"The kernel would not {what}{shown} {name} {why}.", number)
+
+    def _in_place(self) -> str:
+        return f" in {self.place}" if self.place else ""
+
+
+class _Items(ItemsView[Any, Any]):
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        source: BpfMap = self._mapping  # type: ignore[attr-defined]
+        keys, values, _ = source._read()
+        decode, key = source._decode, source.key
+        return (
+            (key.decode(k.tobytes()), decode(v.tobytes()))
+            for k, v in zip(keys, values, strict=True)
+        )
+
+
+def _column(name: str, side: str, shared: set[str]) -> str:
+    if not name:
+        return side
+    return f"{side}.{name}" if name in shared else name
+
+
+def _layouts(info: MapInfo) -> tuple[Layout, Layout]:
+    """Key and value layouts from the map's BTF; plain integers or bytes where it has none."""
+    key, value = plain(info.key_size), plain(info.value_size)
+    if not info.btf_id:
+        return key, value
+    btf = lib().btf__load_from_kernel_by_id(info.btf_id)
+    if not btf:
+        return key, value
+    size = ctypes.c_uint32()
+    types = Types(ctypes.string_at(lib().btf__raw_data(btf, ctypes.byref(size)), size.value))
+    lib().btf__free(btf)
+    if info.btf_key_type_id:
+        key = _fits(types.layout(info.btf_key_type_id, key=True), info.key_size)
+    if info.btf_value_type_id:
+        value = _fits(types.layout(info.btf_value_type_id), info.value_size)
+    return key, value
+
+
+def _fits(layout: Layout, size: int) -> Layout:
+    # A type that does not fill the map's bytes would show fields that are not there.
+    return layout if layout.size == size else plain(size)
+
+
+def open_map(
+    *,
+    pin: str | os.PathLike[str] | None = None,
+    id: int | None = None,
+    name: str | None = None,
+    fd: int | None = None,
+) -> BpfMap:
+    """Open a map that anyone made: by one of its pin, id, name or file descriptor.
+
+    A file descriptor is duplicated, and stays yours.
+
+    Raises:
+        NotFound: there is no such map, or more than one of that name.
+        PermissionNeeded: the kernel does not let you.
+    """
+    if [pin, id, name, fd].count(None) != 3:
+        raise LayoutError("open_map() takes one of pin, id, name or fd.")
+    if name is not None:
+        found = [i for i, n in kernel.objects("map").items() if n == name[:15]]
+        if len(found) != 1:
+            said = f"the ids {', '.join(map(str, found))}: open one by id" if found else "no map"
+            raise NotFound(f"The name {name!r} has {said}.", errno.ENOENT)
+        id = found[0]
+    if fd is not None:
+        try:
+            return _checked(os.dup(fd), f"File descriptor {fd}")
+        except OSError as error:
+            if isinstance(error, BpfError):
+                raise
+            raise Closed(f"File descriptor {fd} is not open.") from None
+    if id is not None:
+        return _checked(lib().bpf_map_get_fd_by_id(id), f"Map id {id}")
+    return _checked(lib().bpf_obj_get(os.fsencode(Path(os.fspath(pin or "")))), f"The pin {pin}")
+
+
+def _checked(fd: int, what: str) -> BpfMap:
+    if fd in (-errno.EPERM, -errno.EACCES):
+        raise PermissionNeeded(f"open {what}")
+    if fd < 0:
+        raise NotFound(
+            f"{what} is not there (errno {describe(-fd)}).\nList the maps with: bpftool map", -fd
+        )
+    if os.readlink(f"/proc/self/fd/{fd}") != "anon_inode:bpf-map":
+        os.close(fd)
+        raise NotFound(f"{what} is something else than a map.", errno.EINVAL)
+    return BpfMap(fd)

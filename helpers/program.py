@@ -1,0 +1,608 @@
+"""``load()``: BPF C in either dialect, compiled, verified and in the kernel as a ``Program``."""
+
+import atexit
+import contextlib
+import ctypes
+import errno
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn, Protocol
+
+from helpers import kernel, verifier
+from helpers.errors import (
+    BpfError,
+    Closed,
+    CompileError,
+    LayoutError,
+    NotFound,
+    PermissionNeeded,
+    Unsupported,
+    VerifierError,
+    describe,
+)
+from helpers.libbpf import LOG_SIZE, TestRunOpts, lib, messages
+from helpers.maps import BpfMap
+
+_XDP_TYPE, _XDP_ATTACH = 6, 37  # BPF_PROG_TYPE_XDP, BPF_XDP
+# BCC has no SEC(): what a function is attached to follows from its context argument.
+_BCC_CONTEXTS = {"xdp_md": 6, "__sk_buff": 3, "pt_regs": 2, "bpf_perf_event_data": 7}
+_PACKET_TYPES = {1, 3, 4, 6, 8}  # program types whose test run takes a packet
+
+
+class Run(NamedTuple):
+    """What one ``Program.run()`` gave: the return value, mean nanoseconds, the packet after it."""
+
+    retval: int
+    duration_ns: int
+    data: bytes
+
+
+class Device(Protocol):
+    """A network interface, perhaps in a namespace of its own."""
+
+    ifindex: int
+
+    def inside(self) -> contextlib.AbstractContextManager[Any]: ...
+
+
+class Source(str):
+    """C text that shows itself as a highlighted listing in JupyterLab."""
+
+    def _repr_markdown_(self) -> str:
+        return f"```c\n{self}\n```"
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class Function:
+    """One program of an object: its name, type (enum bpf_prog_type), fd and how to attach it."""
+
+    def __init__(self, name: str, kind: int, fd: int, attach: Callable[[], "Link"] | None) -> None:
+        self.name, self.kind, self.fd, self.attach = name, kind, fd, attach
+
+
+class Link:
+    """An attachment. It ends when it is closed, when its program is, or with the process."""
+
+    def __init__(self, name: str, close: Callable[[], object]) -> None:
+        self.name = name
+        self._close: Callable[[], object] | None = close
+
+    def close(self) -> None:
+        """Detach. Closing twice is fine."""
+        close, self._close = self._close, None
+        if close:
+            close()
+
+    def __enter__(self) -> "Link":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{self.name}: {'attached' if self._close else 'detached'}"
+
+
+class Program:
+    """Loaded programs and their maps: ``prog["map"]``, ``prog.run("function")``.
+
+    Closing it detaches its programs and closes its maps; so do leaving its ``with`` block,
+    running its notebook cell again, and the end of the process.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        dialect: str,
+        functions: dict[str, Function],
+        maps: dict[str, BpfMap],
+        free: Callable[[], object],
+    ) -> None:
+        self.name, self.dialect, self.maps = name, dialect, maps
+        self._functions, self._links = functions, list[Link]()
+        self._end = weakref.finalize(self, _end, self._links, maps, free)
+
+    @property
+    def programs(self) -> list[str]:
+        """The names of the programs, as ``attach`` and ``run`` take them."""
+        return list(self._functions)
+
+    def __getitem__(self, name: str) -> BpfMap:
+        if name not in self.maps:
+            raise NotFound(
+                f"{self.name} has no map {name!r}.\nIts maps: {', '.join(self.maps) or 'none'}."
+            )
+        return self.maps[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.maps
+
+    def attach(self, name: str, device: "Device | str | None" = None) -> Link:
+        """Attach a program to where its ``SEC()`` says, until the link or the program is closed.
+
+        ``device`` is for programs on a network interface: its name, or an interface of the
+        sandbox, whose namespace is entered for the call.
+
+        Raises:
+            NotFound: no program or interface of that name.
+            Unsupported: the kernel has no such hook.
+            PermissionNeeded: not allowed to.
+        """
+        function = self._function(name)
+        if function.kind == _XDP_TYPE:
+            link = self._attach_xdp(function, device)
+        elif function.attach is None:
+            raise Unsupported(
+                "a program that can be attached by itself", f"{name}", "Run it with prog.run()."
+            )
+        else:
+            link = function.attach()
+        self._links.append(link)
+        return link
+
+    def _attach_xdp(self, function: Function, device: "Device | str | None") -> Link:
+        if device is None:
+            raise LayoutError(
+                f"{function.name} sees packets of one interface: say which.\n"
+                "In a sandbox:  prog.attach(name, net.server)"
+            )
+        inside: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+        if isinstance(device, str):
+            import socket
+
+            try:
+                index = socket.if_nametoindex(device)
+            except OSError:
+                raise NotFound(f"There is no network interface {device!r}.", errno.ENODEV) from None
+        else:
+            index, inside = device.ifindex, device.inside()
+        with inside:
+            fd = lib().bpf_link_create(function.fd, index, _XDP_ATTACH, None)
+        if fd == -errno.EBUSY:
+            raise BpfError(
+                f"Another XDP program is attached to that interface (errno {describe(-fd)}).\n"
+                "Close it, or detach its link, first.",
+                -fd,
+            )
+        if fd < 0:
+            _refused(f"attach {function.name}", -fd)
+        return Link(function.name, lambda: os.close(fd))
+
+    def run(
+        self, name: str, *, data: bytes | None = None, context: bytes = b"", repeat: int = 1
+    ) -> Run:
+        """Run a program once, or ``repeat`` times, with the packet ``data``; nothing is attached.
+
+        ``data`` is 14 to about 3,500 bytes, 64 zero bytes when it is not given; ``context`` is
+        for programs that take another context than a packet. Runs on the calling thread's CPU,
+        without the GIL.
+
+        Raises:
+            NotFound: no program of that name.
+            LayoutError: the packet is shorter or longer than the kernel takes.
+            Unsupported: the kernel does not test-run this type of program.
+
+        Source: bpf(2), BPF_PROG_TEST_RUN; Documentation/bpf/bpf_prog_run.rst.
+        """
+        function = self._function(name)
+        opts = TestRunOpts(ctypes.sizeof(TestRunOpts), repeat=repeat)
+        out = b""
+        if function.kind in _PACKET_TYPES:
+            data = bytes(64) if data is None else bytes(data)
+            room = ctypes.create_string_buffer(len(data) + 512)  # it may push headers
+            opts.data_in, opts.data_size_in = _address(data), len(data)
+            opts.data_out, opts.data_size_out = ctypes.addressof(room), len(room)
+        elif context:
+            opts.ctx_in, opts.ctx_size_in = _address(context), len(context)
+        error = lib().bpf_prog_test_run_opts(function.fd, ctypes.byref(opts))
+        if error == -errno.EINVAL and data is not None and not 14 <= len(data) <= 3500:
+            raise LayoutError(
+                f"A packet of {len(data)} bytes cannot be run (errno {describe(-error)}).\n"
+                "It takes 14 bytes, an Ethernet header, to about 3,500, one page less headroom."
+            )
+        if error:
+            _refused(f"test-run {name}", -error)
+        if data is not None:
+            out = room.raw[: opts.data_size_out]
+        return Run(opts.retval, opts.duration, out)
+
+    def _function(self, name: str) -> Function:
+        if not self._end.alive:
+            raise Closed(
+                f"{self.name} is closed: its programs left the kernel.\n"
+                "Load it again, or work inside the with block."
+            )
+        if name not in self._functions:
+            raise NotFound(
+                f"{self.name} has no program {name!r}.\n"
+                f"Its programs: {', '.join(self._functions) or 'none'}."
+            )
+        return self._functions[name]
+
+    def close(self) -> None:
+        """Detach and unload. Closing twice is fine."""
+        self._end()
+
+    def __enter__(self) -> "Program":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "" if self._end.alive else " (closed)"
+        maps = ", ".join(self.maps) or "none"
+        return f"{self.name}{state}: programs {', '.join(self._functions)}; maps {maps}"
+
+
+def _end(links: list[Link], maps: Mapping[str, BpfMap], free: Callable[[], object]) -> None:
+    for link in links:
+        link.close()
+    for bpf_map in maps.values():
+        bpf_map.close()
+    free()
+
+
+def _address(data: bytes) -> int | None:
+    return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value
+
+
+def _refused(what: str, number: int) -> NoReturn:
+    if number in (errno.EPERM, errno.EACCES):
+        raise PermissionNeeded(what)
+    if number in (errno.EOPNOTSUPP, 524):
+        raise Unsupported(
+            f"a kernel that can {what}",
+            f"Linux {platform.release()}, which answers {describe(errno.EOPNOTSUPP)}",
+            "See which kernels can with: ./course doctor",
+        )
+    raise BpfError(f"The kernel would not {what} (errno {describe(number)}).", number)
+
+
+# --- loading --------------------------------------------------------------------------------
+
+
+def load(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    text: str | None = None,
+    dialect: str | None = None,
+    name: str | None = None,
+    defines: Mapping[str, int] | None = None,
+) -> Program:
+    """Compile BPF C, pass it through the verifier, and load it into this kernel.
+
+    ``path`` is looked up here, then in the course's ``bpf`` folder; ``topic.bpf.c`` is in libbpf's
+    dialect, ``topic.bcc.c`` in BCC's. ``text`` is C itself, in ``dialect`` ("libbpf", unless you
+    say "bcc"), under ``name`` in messages. ``defines`` become C macros.
+
+    Cost: a libbpf object is compiled once and kept, 0.1 to 0.4 s; BCC compiles each time.
+
+    Raises:
+        NotFound: no such file.
+        CompileError: clang refused it.
+        VerifierError: the kernel refused it.
+        Unsupported: the machine lacks clang, BCC, headers or a map type.
+        PermissionNeeded: no right to use BPF.
+    """
+    if (path is None) == (text is None):
+        raise LayoutError("load() takes one of a path or text=.")
+    if path is not None:
+        file = find(path)
+        text, name = file.read_text(), file.name
+        dialect = "bcc" if name.endswith(".bcc.c") else "libbpf"
+    if dialect not in (None, "libbpf", "bcc"):
+        raise LayoutError(f'dialect is "libbpf" or "bcc", not {dialect!r}.')
+    dialect = dialect or "libbpf"
+    name = name or ("cell.bcc.c" if dialect == "bcc" else "cell.bpf.c")
+    flags = [f"-D{key}={value}" for key, value in sorted((defines or {}).items())]
+    folder = file.parent if path is not None else kernel.ROOT / "bpf"
+    make = _load_bcc if dialect == "bcc" else _load_libbpf
+    program = make(str(text), name, [f"-I{folder}", *flags])
+    _close_on_rerun(program)
+    return program
+
+
+def find(path: str | os.PathLike[str]) -> Path:
+    """The C file that ``load(path)`` would read.
+
+    Raises:
+        NotFound: it is neither here nor in the course's ``bpf`` folder.
+    """
+    folder = kernel.ROOT / "bpf"
+    for candidate in (Path(path), folder / path):
+        if candidate.is_file():
+            return candidate.resolve()
+    there = sorted(p.name for p in folder.glob("*.b[pc][fc].c"))
+    raise NotFound(
+        f"There is no file {str(path)!r}.\nThe course has: {', '.join(there)}.", errno.ENOENT
+    )
+
+
+def source(path: str | os.PathLike[str], part: str | None = None) -> Source:
+    """The C file that ``load(path)`` would load, or one declaration of it, to read in a cell.
+
+    ``part`` is the name that the declaration gives: of a struct, a map or a function.
+
+    Raises:
+        NotFound: no such file, or nothing in it of that name.
+    """
+    text = find(path).read_text()
+    if part is None:
+        return Source(text.strip())
+    # A declaration starts at the left margin and ends at the next blank line after it closes.
+    blocks = re.split(r"\n\n(?=\S)", text)
+    declares = rf"^(?:[^\s/*].*|}} )?\b{re.escape(part)}\b\s*(?:SEC|\(|\{{|\)|,|$)"
+    for block in blocks:
+        if re.search(declares, block, re.MULTILINE):
+            return Source(block.strip())
+    raise NotFound(f"{path} declares no {part!r}.")
+
+
+def _load_libbpf(text: str, name: str, flags: list[str]) -> Program:
+    path = _compile(text, name, flags)
+    so = lib()
+    with messages() as said:
+        obj = so.bpf_object__open_file(os.fsencode(path), None)
+        if not obj:
+            number = ctypes.get_errno()
+            raise BpfError(f"{name} is no BPF object (errno {describe(number)}).\n{_tail(said)}")
+        logs = {}
+        for function in _each(so.bpf_object__next_program, obj):
+            log = (ctypes.c_char * LOG_SIZE)()  # untouched pages cost nothing
+            so.bpf_program__set_log_buf(function, log, LOG_SIZE)
+            logs[so.bpf_program__name(function).decode()] = log
+        error = so.bpf_object__load(obj)
+    if error:
+        try:
+            _load_failed(obj, -error, text, name, logs, said)
+        finally:
+            so.bpf_object__close(obj)
+    maps = {}
+    for one in _each(so.bpf_object__next_map, obj):
+        full = so.bpf_map__name(one).decode()
+        short = full[full.rindex(".") :] if "." in full else full  # hash_bpf.rodata is .rodata
+        fd = os.dup(so.bpf_map__fd(one))
+        maps[short] = BpfMap(fd, name=short, place=_place(text, name, short))
+    functions = {}
+    for one in _each(so.bpf_object__next_program, obj):
+        title = so.bpf_program__name(one).decode()
+        kind, fd = so.bpf_program__type(one), so.bpf_program__fd(one)
+        functions[title] = Function(title, kind, fd, _attacher(one, title))
+    return Program(name, "libbpf", functions, maps, lambda: so.bpf_object__close(obj))
+
+
+def _each(step: Callable[[int, int | None], int], obj: int) -> Iterator[int]:
+    item = step(obj, None)
+    while item:
+        yield item
+        item = step(obj, item)
+
+
+def _attacher(function: int, name: str) -> Callable[[], Link]:
+    def attach() -> Link:
+        with messages() as said:
+            link = lib().bpf_program__attach(function)
+        if not link:
+            number = ctypes.get_errno()
+            section = lib().bpf_program__section_name(function).decode()
+            if number in (errno.EPERM, errno.EACCES):
+                raise PermissionNeeded(f"attach {name} to {section}")
+            raise Unsupported(
+                f"a kernel with the hook {section}",
+                f"Linux {platform.release()}, which answers {describe(number)}. {_tail(said)}",
+                "See what this kernel has with: ./course doctor",
+            )
+        return Link(name, lambda: lib().bpf_link__destroy(link))
+
+    return attach
+
+
+def _load_failed(
+    obj: int, number: int, text: str, name: str, logs: Mapping[str, Any], said: list[str]
+) -> NoReturn:
+    for log in logs.values():
+        if log.value:
+            full = log.value.decode(errors="replace")
+            raise VerifierError(verifier.explain(full, text, name), full, number)
+    if number in (errno.EPERM, errno.EACCES):
+        raise PermissionNeeded(f"load {name} into the kernel")
+    for one in _each(lib().bpf_object__next_map, obj):
+        kind = lib().bpf_map__type(one)
+        title = kernel.MAP_TYPES[kind] if kind < len(kernel.MAP_TYPES) else f"number {kind}"
+        if kind >= len(kernel.MAP_TYPES) or not kernel.has_map_type(title):
+            raise Unsupported(
+                f"a kernel with the map type {title}",
+                f"Linux {platform.release()}, which does not make one",
+                "Chapter 01 lists which map types this kernel has, and since which version.",
+            )
+    raise BpfError(f"{name} was not loaded (errno {describe(number)}).\n{_tail(said)}", number)
+
+
+def _tail(said: list[str]) -> str:
+    return "\n".join(line.removeprefix("libbpf: ") for line in said[-3:])
+
+
+def _place(text: str, name: str, map_name: str) -> str:
+    """Where the C says how large a map is, as ``file:line``; empty when it cannot be told."""
+    size = None
+    for number, line in enumerate(text.splitlines(), 1):
+        if re.match(r"\s*__uint\(max_entries\b", line):
+            size = number
+        if re.search(rf"\b{re.escape(map_name)}\s+SEC\(\"\.maps\"\)", line):
+            return f"{name}:{size or number}"
+        if re.match(rf"\s*BPF_\w+\(.*\b{re.escape(map_name)}\b", line):
+            return f"{name}:{number}"
+    return ""
+
+
+# --- compiling ------------------------------------------------------------------------------
+
+
+def _compile(text: str, name: str, flags: list[str]) -> Path:
+    """The object file for a libbpf-dialect text; compiled only if it or a header of it changed."""
+    clang = kernel.clang()
+    stat = os.stat(clang)
+    machine = platform.machine()
+    flags = [
+        "-g", "-O2", "-target", "bpf", "-mcpu=v3",
+        f"-D__TARGET_ARCH_{'arm64' if machine == 'aarch64' else 'x86'}",
+        "-idirafter", f"/usr/include/{machine}-linux-gnu", *flags,
+    ]  # fmt: skip
+    if "vmlinux.h" in text:
+        flags.append(f"-I{kernel.vmlinux_header()}")
+    seed = json.dumps([text, name, flags, clang, stat.st_mtime_ns, stat.st_size])
+    key = hashlib.sha256(seed.encode()).hexdigest()[:32]
+    cache = kernel.cache_dir("objects")
+    made, needs = cache / key / f"{name.removesuffix('.c')}.o", cache / key / "needs.json"
+    if _fresh(made, needs):
+        return made
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        work = Path(folder)
+        (work / name).write_text(text)
+        command = [clang, *flags, "-MD", "-MF", "needs", "-c", name, "-o", made.name]
+        done = subprocess.run(command, cwd=work, capture_output=True, text=True, errors="replace")
+        if done.returncode:
+            _compile_failed(name, done.stderr)
+        paths = (work / "needs").read_text().replace("\\\n", " ").split()[2:]
+        found = {path: _stamp(path) for path in paths if path != name}
+        (work / "needs").unlink()
+        (work / name).unlink()
+        (cache / key).mkdir(mode=0o700, exist_ok=True)
+        os.replace(work / made.name, made)
+        kernel.write_atomically(needs, json.dumps(found).encode())
+    return made
+
+
+def _fresh(made: Path, needs: Path) -> bool:
+    try:
+        recorded = json.loads(needs.read_bytes())
+        return made.exists() and all(_stamp(path) == seen for path, seen in recorded.items())
+    except (OSError, ValueError):
+        return False
+
+
+def _stamp(path: str) -> list[int]:
+    stat = os.stat(path)
+    return [stat.st_mtime_ns, stat.st_size]
+
+
+def _compile_failed(name: str, said: str) -> NoReturn:
+    lines = said.strip().splitlines()
+    first = next((i for i, line in enumerate(lines) if "error:" in line), 0)
+    shown = "\n".join(lines[first : first + 3])
+    count = sum("error:" in line for line in lines)
+    more = f"\nThere are {count - 1} more errors; mend this one first." if count > 1 else ""
+    raise CompileError(f"{name} does not compile. clang says:\n{shown}{more}", said)
+
+
+# --- BCC ------------------------------------------------------------------------------------
+
+
+def _load_bcc(text: str, name: str, flags: list[str]) -> Program:
+    bcc: Any = kernel.import_bcc()
+    native = bcc.lib
+    # BCC's own binding leaves these two untyped.
+    native.bpf_num_tables.argtypes = [ctypes.c_void_p]
+    native.bpf_table_name.argtypes = [ctypes.c_void_p, ctypes.c_ulonglong]
+    native.bpf_table_name.restype = ctypes.c_char_p
+    with _stderr() as said:
+        try:
+            module = bcc.BPF(text=text.encode(), cflags=["-w", *flags])
+        except Exception as error:  # BCC raises nothing finer
+            _bcc_failed(text, name, str(error), said(), CompileError)
+    functions = {}
+    for i in range(native.bpf_num_functions(module.module)):
+        title = native.bpf_function_name(module.module, i).decode()
+        kind = _bcc_kind(text, title)
+        with _stderr() as said:
+            try:
+                loaded = module.load_func(title.encode(), kind)
+            except Exception as error:
+                _bcc_free(module)
+                _bcc_failed(text, name, str(error), said(), VerifierError)
+        functions[title] = Function(title, kind, loaded.fd, None)
+    maps = {}
+    for i in range(native.bpf_num_tables(module.module)):
+        title = native.bpf_table_name(module.module, i).decode()
+        fd = os.dup(native.bpf_table_fd(module.module, title.encode()))
+        maps[title] = BpfMap(fd, name=title, place=_place(text, name, title))
+    return Program(name, "bcc", functions, maps, lambda: _bcc_free(module))
+
+
+def _bcc_free(module: Any) -> None:
+    """Give back what BCC's own cleanup keeps until the process ends: its maps and its memory."""
+    module.cleanup()
+    atexit.unregister(module.cleanup)
+    kernel.import_bcc().lib.bpf_module_destroy(module.module)  # type: ignore[attr-defined]
+    module.module = None
+
+
+def _bcc_kind(text: str, function: str) -> int:
+    match = re.search(rf"\b{re.escape(function)}\s*\(\s*(?:const\s+)?struct\s+(\w+)", text)
+    return _BCC_CONTEXTS.get(match[1] if match else "", 5)  # else BPF_PROG_TYPE_TRACEPOINT
+
+
+def _bcc_failed(
+    text: str, name: str, error: str, said: str, kind: type[CompileError] | type[VerifierError]
+) -> NoReturn:
+    said = said.replace("/virtual/main.c", name)
+    if os.geteuid() and ("super-user" in error or "Operation not permitted" in error + said):
+        raise PermissionNeeded(f"load {name} into the kernel")
+    if kind is CompileError:
+        _compile_failed(name, said or error)
+    raise VerifierError(verifier.explain(said, text, name), said)
+
+
+_stderr_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def _stderr() -> Iterator[Callable[[], str]]:
+    """Catch what BCC's C++ writes to file descriptor 2; gives a function that returns it."""
+    with _stderr_lock, tempfile.TemporaryFile() as file:
+        sys.stderr.flush()
+        saved = os.dup(2)
+        os.dup2(file.fileno(), 2)
+
+        def text() -> str:
+            file.seek(0)
+            return file.read().decode(errors="replace")
+
+        try:
+            yield text
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+# --- notebooks ------------------------------------------------------------------------------
+
+_by_cell: dict[str, list[weakref.ref[Program]]] = {}
+
+
+def _close_on_rerun(program: Program) -> None:
+    """A notebook cell that is run again closes what it loaded before: it is replaced."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    parent: dict[str, Any] = getattr(shell, "get_parent", dict)() or {}
+    cell = parent.get("metadata", {}).get("cellId")
+    if not cell:
+        return
+    run = parent.get("header", {}).get("msg_id", "")
+    for key in [k for k in _by_cell if k.startswith(cell) and k != cell + run]:
+        for old in _by_cell.pop(key):
+            if (one := old()) is not None:
+                one.close()
+    _by_cell.setdefault(cell + run, []).append(weakref.ref(program))
