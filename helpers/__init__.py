@@ -9,7 +9,7 @@ _HOME = {
     "open_map": "maps",
     "doctor": "kernel",
 }
-_MODULES = {"errors", "kernel", "lab", "plots", "sandbox", "widgets"}
+_MODULES = {"compare", "errors", "kernel", "lab", "plots", "sandbox", "widgets"}
 
 __all__ = [*_HOME, *sorted(_MODULES)]
 

@@ -84,13 +84,10 @@ class Layout:
         return f"{self.ctype} ({self.size} bytes)"
 
 
-def _strided(table: np.ndarray, offset: int, dtype: Any, shape: tuple[int, ...] = ()) -> np.ndarray:
-    """A view of one field of every row; copied by the caller into a column of its own."""
-    item = np.dtype(dtype).itemsize
-    inner = tuple(int(np.prod(shape[i + 1 :])) * item for i in range(len(shape)))
-    return np.ndarray(
-        (len(table), *shape), dtype, table, offset=offset, strides=(table.strides[0], *inner)
-    )
+def _cut(table: np.ndarray, offset: int, dtype: Any, count: int = 1) -> np.ndarray:
+    """A view of ``count`` neighbours of one dtype in every row, as a table of their own."""
+    dtype = np.dtype(dtype)
+    return table[:, offset : offset + count * dtype.itemsize].view(dtype)
 
 
 class Scalar(Layout):
@@ -137,9 +134,9 @@ class Scalar(Layout):
 
     def columns(self, table: np.ndarray, offset: int, name: str) -> Iterator[Column]:
         if self.code == "?":  # any byte but zero is true
-            yield name, _strided(table, offset, "u1") != 0
+            yield name, table[:, offset] != 0
         else:
-            yield name, _strided(table, offset, self.dtype).copy()
+            yield name, _cut(table, offset, self.dtype)[:, 0].copy()
 
 
 class WideInt(Layout):
@@ -194,7 +191,7 @@ class Text(Layout):
         if not self.size:
             yield from super().columns(table, offset, name)
             return
-        raw = _strided(table, offset, self.dtype).tolist()  # NumPy strips the trailing NULs
+        raw = _cut(table, offset, self.dtype)[:, 0].tolist()  # NumPy strips the trailing NULs
         column = np.empty(len(raw), dtype=object)
         column[:] = [self._text(r if self.whole else r.partition(b"\0")[0]) for r in raw]
         yield name, column
@@ -244,12 +241,12 @@ class Array(Layout):
         return np.dtype((self.element.dtype, (self.count,)))
 
     def columns(self, table: np.ndarray, offset: int, name: str) -> Iterator[Column]:
-        if not self._struct or self.element.code == "?":
+        if not self._struct or self.element.code == "?" or not self.count:
             yield from super().columns(table, offset, name)
             return
-        rows = _strided(table, offset, self.element.dtype, (self.count,)).tolist()
+        rows = _cut(table, offset, self.element.dtype, self.count).tolist()
         column = np.empty(len(rows), dtype=object)
-        column[:] = list(map(tuple, rows)) if self.count else [()] * len(rows)
+        column[:] = list(map(tuple, rows))
         yield name, column
 
 
@@ -554,7 +551,10 @@ class Types:
             code = _INT_CODES.get((size, bool(encoding & 1)))
             return Scalar(name, code) if code else WideInt(name, size, bool(encoding & 1))
         if kind in (_ENUM, _ENUM64):
-            return Scalar(f"enum {name}".strip(), _INT_CODES[size, bool(flag)])
+            # clang before 15 does not say that an enum is signed; a negative member gives it away.
+            below_zero = [self._raw[at + 8 * i + 7] & 0x80 for i in range(vlen) if kind == _ENUM]
+            signed = bool(flag) or any(below_zero)
+            return Scalar(f"enum {name}".strip(), _INT_CODES[size, signed])
         if kind == _PTR:
             return Scalar("void *", "Q")
         if kind == _FLOAT and size in (2, 4, 8):

@@ -9,7 +9,6 @@ import errno
 import os
 import platform
 from collections.abc import ItemsView, Iterator, Mapping, MutableMapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -500,12 +499,16 @@ def open_map(
             raise Closed(f"File descriptor {fd} is not open.") from None
     if id is not None:
         return _checked(lib().bpf_map_get_fd_by_id(id), f"Map id {id}")
-    return _checked(lib().bpf_obj_get(os.fsencode(Path(os.fspath(pin or "")))), f"The pin {pin}")
+    path = os.fsencode(os.fspath(pin or ""))
+    found_fd = lib().bpf_obj_get(path)
+    if found_fd == -errno.EACCES and os.access(path, os.R_OK):
+        raise NotFound(f"{pin} is no pin.\nPins live in a BPF file system: {kernel.BPFFS}.")
+    return _checked(found_fd, f"The pin {pin}")
 
 
 def _checked(fd: int, what: str) -> BpfMap:
     if fd in (-errno.EPERM, -errno.EACCES):
-        raise PermissionNeeded(f"open {what}")
+        raise PermissionNeeded(f"open {what[0].lower()}{what[1:]}")
     if fd < 0:
         raise NotFound(
             f"{what} is not there (errno {describe(-fd)}).\nList the maps with: bpftool map", -fd

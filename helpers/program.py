@@ -36,6 +36,7 @@ from helpers.maps import BpfMap
 _XDP_TYPE, _XDP_ATTACH = 6, 37  # BPF_PROG_TYPE_XDP, BPF_XDP
 # BCC has no SEC(): what a function is attached to follows from its context argument.
 _BCC_CONTEXTS = {"xdp_md": 6, "__sk_buff": 3, "pt_regs": 2, "bpf_perf_event_data": 7}
+_WRONG_SIZE = {-errno.EINVAL, -errno.ENOMEM}
 _PACKET_TYPES = {1, 3, 4, 6, 8}  # program types whose test run takes a packet
 
 
@@ -185,9 +186,9 @@ class Program:
     ) -> Run:
         """Run a program once, or ``repeat`` times, with the packet ``data``; nothing is attached.
 
-        ``data`` is 14 to about 3,500 bytes, 64 zero bytes when it is not given; ``context`` is
-        for programs that take another context than a packet. Runs on the calling thread's CPU,
-        without the GIL.
+        ``data`` is 14 to 3,520 bytes (newer kernels take more), 64 zero bytes when it is not
+        given; ``context`` is for programs that take another context than a packet. It runs on the
+        calling thread's CPU, without the GIL.
 
         Raises:
             NotFound: no program of that name.
@@ -207,10 +208,10 @@ class Program:
         elif context:
             opts.ctx_in, opts.ctx_size_in = _address(context), len(context)
         error = lib().bpf_prog_test_run_opts(function.fd, ctypes.byref(opts))
-        if error == -errno.EINVAL and data is not None and not 14 <= len(data) <= 3500:
+        if error in _WRONG_SIZE and data is not None and not 14 <= len(data) <= 3520:
             raise LayoutError(
                 f"A packet of {len(data)} bytes cannot be run (errno {describe(-error)}).\n"
-                "It takes 14 bytes, an Ethernet header, to about 3,500, one page less headroom."
+                "Every kernel takes 14 bytes, an Ethernet header, to 3,520, a page less headroom."
             )
         if error:
             _refused(f"test-run {name}", -error)
