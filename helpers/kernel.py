@@ -1,5 +1,6 @@
 """What this kernel and this toolchain can do, found by trying, never by version number."""
 
+import atexit
 import ctypes
 import functools
 import html
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from helpers.errors import BpfError, PermissionNeeded, Unsupported, describe
 from helpers.libbpf import MapInfo, ProgInfo, lib
@@ -370,7 +372,7 @@ def _try_clang() -> str:
     return _first_line([clang(), "--version"])
 
 
-def import_bcc() -> object:
+def import_bcc() -> Any:
     """BCC's Python module, with headers found for it.
 
     Raises:
@@ -387,13 +389,25 @@ def import_bcc() -> object:
     return bcc
 
 
+def free_bcc(module: Any) -> None:
+    """Give back what BCC's own cleanup keeps until the process ends: maps and memory."""
+    module.cleanup()
+    atexit.unregister(module.cleanup)
+    import_bcc().lib.bpf_module_destroy(module.module)
+    module.module = None
+
+
 def _try_bcc() -> str:
     bcc = import_bcc()
-    table = bcc.BPF(text=b"BPF_HASH(doctor);", cflags=["-w"])["doctor"]  # type: ignore[attr-defined]
-    table[table.Key(1)] = table.Leaf(42)
-    if table[table.Key(1)].value != 42:
-        raise BpfError("a BCC map did not give back what was put in")
-    return f"{bcc.__version__}: compiled a map, wrote 42, read 42"  # type: ignore[attr-defined]
+    module = bcc.BPF(text=b"BPF_HASH(doctor);", cflags=["-w"])
+    try:
+        table = module[b"doctor"]
+        table[table.Key(1)] = table.Leaf(42)
+        if table[table.Key(1)].value != 42:
+            raise BpfError("a BCC map did not give back what was put in")
+    finally:
+        free_bcc(module)
+    return f"{bcc.__version__}: compiled a map, wrote 42, read 42"
 
 
 def _two_cpus() -> str:

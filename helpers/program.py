@@ -1,6 +1,5 @@
 """``load()``: BPF C in either dialect, compiled, verified and in the kernel as a ``Program``."""
 
-import atexit
 import contextlib
 import ctypes
 import errno
@@ -14,7 +13,7 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Protocol
 
@@ -119,6 +118,12 @@ class Program:
     def programs(self) -> list[str]:
         """The names of the programs, as ``attach`` and ``run`` take them."""
         return list(self._functions)
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The type of each program, as bpftool writes it: "xdp", "tracepoint" and so on."""
+        spell = lib().libbpf_bpf_prog_type_str
+        return {name: spell(f.kind).decode() for name, f in self._functions.items()}
 
     def __getitem__(self, name: str) -> BpfMap:
         if name not in self.maps:
@@ -282,12 +287,14 @@ def load(
     dialect: str | None = None,
     name: str | None = None,
     defines: Mapping[str, int] | None = None,
+    flags: Iterable[str] = (),
 ) -> Program:
     """Compile BPF C, pass it through the verifier, and load it into this kernel.
 
     ``path`` is looked up here, then in the course's ``bpf`` folder; ``topic.bpf.c`` is in libbpf's
     dialect, ``topic.bcc.c`` in BCC's. ``text`` is C itself, in ``dialect`` ("libbpf", unless you
-    say "bcc"), under ``name`` in messages. ``defines`` become C macros.
+    say "bcc"), under ``name`` in messages. ``defines`` become C macros; ``flags`` go to clang as
+    they are. ``#include "…"`` looks beside the file, then in the course's ``bpf`` folder.
 
     Cost: a libbpf object is compiled once and kept, 0.1 to 0.4 s; BCC compiles each time.
 
@@ -308,10 +315,10 @@ def load(
         raise LayoutError(f'dialect is "libbpf" or "bcc", not {dialect!r}.')
     dialect = dialect or "libbpf"
     name = name or ("cell.bcc.c" if dialect == "bcc" else "cell.bpf.c")
-    flags = [f"-D{key}={value}" for key, value in sorted((defines or {}).items())]
-    folder = file.parent if path is not None else kernel.ROOT / "bpf"
+    folders = [kernel.ROOT / "bpf"] if path is None else [file.parent, kernel.ROOT / "bpf"]
+    given = [f"-D{key}={value}" for key, value in sorted((defines or {}).items())]
     make = _load_bcc if dialect == "bcc" else _load_libbpf
-    program = make(str(text), name, [f"-I{folder}", *flags])
+    program = make(str(text), name, [*(f"-I{folder}" for folder in folders), *given, *flags])
     _close_on_rerun(program)
     return program
 
@@ -513,7 +520,7 @@ def _compile_failed(name: str, said: str) -> NoReturn:
 
 
 def _load_bcc(text: str, name: str, flags: list[str]) -> Program:
-    bcc: Any = kernel.import_bcc()
+    bcc = kernel.import_bcc()
     native = bcc.lib
     # BCC's own binding leaves these two untyped.
     native.bpf_num_tables.argtypes = [ctypes.c_void_p]
@@ -532,7 +539,7 @@ def _load_bcc(text: str, name: str, flags: list[str]) -> Program:
             try:
                 loaded = module.load_func(title.encode(), kind)
             except Exception as error:
-                _bcc_free(module)
+                kernel.free_bcc(module)
                 _bcc_failed(text, name, str(error), said(), VerifierError)
         functions[title] = Function(title, kind, loaded.fd, None)
     maps = {}
@@ -540,15 +547,7 @@ def _load_bcc(text: str, name: str, flags: list[str]) -> Program:
         title = native.bpf_table_name(module.module, i).decode()
         fd = os.dup(native.bpf_table_fd(module.module, title.encode()))
         maps[title] = BpfMap(fd, name=title, place=_place(text, name, title))
-    return Program(name, "bcc", functions, maps, lambda: _bcc_free(module))
-
-
-def _bcc_free(module: Any) -> None:
-    """Give back what BCC's own cleanup keeps until the process ends: its maps and its memory."""
-    module.cleanup()
-    atexit.unregister(module.cleanup)
-    kernel.import_bcc().lib.bpf_module_destroy(module.module)  # type: ignore[attr-defined]
-    module.module = None
+    return Program(name, "bcc", functions, maps, lambda: kernel.free_bcc(module))
 
 
 def _bcc_kind(text: str, function: str) -> int:

@@ -8,10 +8,8 @@ import re
 from dataclasses import dataclass
 
 _SOURCE = re.compile(r"^; (?P<text>.*?)(?: @ (?P<file>[^@]+):(?P<line>\d+))?$")
-_NOISE = re.compile(
-    r"^(; |processed \d+ insns|verification time|stack depth|max_states|peak_states|mark_precise"
-    r"|last_idx|regs=|parent |-- |\d+: |from \d+|func#|Validating|\s|R\d+(_w)?=|arg#)"
-)
+_STEP = re.compile(r"^(; |\d+: |from \d+)")  # what it walked through, as opposed to its verdict
+_NOISE = re.compile(r"^(verification time|stack depth|(cur|old) state:|R\d+(_w)?=|-- |\s|$)")
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ class Line:
 def explain(log: str, source: str, name: str) -> str:
     """The diagnostic for a verifier ``log`` of a program whose C text is ``source``."""
     said, lines = _read(log, source, name)
-    rule = next((r for r in RULES if re.search(r.says, said)), None)
+    rule = next((r for r in RULES if re.search(r.says, "\n".join(said))), None)
     here = lines[-1] if lines else None
     cause = None
     if rule and rule.cause:
@@ -111,14 +109,15 @@ def explain(log: str, source: str, name: str) -> str:
         out += _picture(here, cause, name, rule.cause_is if rule else "")
     if rule:
         out.append(f"help: {rule.help}")
-    out.append(f"(the kernel said: {said or 'nothing'})")
+    out.append(f"(the kernel said: {said[0] if said else 'nothing'})")
     return "\n".join(out)
 
 
-def _read(log: str, source: str, name: str) -> tuple[str, list[Line]]:
-    """The verifier's sentence, and the source lines that it walked through to get there."""
+def _read(log: str, source: str, name: str) -> tuple[list[str], list[Line]]:
+    """The verifier's sentences, and the source lines that it walked through to get there."""
     rows = log.partition("\nprocessed ")[0].splitlines()  # BCC adds hints of its own behind that
-    said = next((row.strip() for row in reversed(rows) if row and not _NOISE.match(row)), "")
+    last = max((i for i, row in enumerate(rows) if _STEP.match(row)), default=-1)
+    said = [row.strip() for row in rows[last + 1 :] if not _NOISE.match(row)]
     text = [line.strip() for line in source.splitlines()]
     seen = [match for row in rows if (match := _SOURCE.match(row))]
     # BCC compiles a rewritten copy: our lines, further down, some of them changed. Those that are

@@ -1,0 +1,113 @@
+"""Probes, the doctor, the cache, and the sweep."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers import kernel
+from helpers.errors import NotFound, PermissionNeeded, Unsupported
+from helpers.libbpf import lib
+from helpers.maps import BpfMap, open_map
+
+
+def test_the_doctor_finds_this_machine_ready() -> None:
+    report = kernel.doctor()
+    assert report.ok, report
+    assert json.loads(report.as_json())["ok"] is True
+    assert "Everything that the course needs is here." in repr(report)
+    assert "<table>" in report._repr_html_()
+
+
+def test_the_doctor_says_what_is_missing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "helpers.cli", "doctor", "--json"],
+        capture_output=True,
+        text=True,
+        cwd=kernel.ROOT,
+        env=os.environ | {"PATH": str(tmp_path)},
+    )
+    report = json.loads(done.stdout)
+    missing = {f["what"]: f for f in report["findings"] if not f["ok"] and f["required"]}
+    assert done.returncode == 1
+    assert not report["ok"]
+    assert missing["clang"]["remedy"] == "Install it with: ./course install"
+    assert "BPF maps" not in missing
+
+
+def test_the_doctor_sees_what_is_not_mounted() -> None:
+    """In a mount namespace of the test's own, without bpffs and tracefs."""
+    script = (
+        "umount /sys/fs/bpf && umount /sys/kernel/tracing && "
+        f"{sys.executable} -m helpers.cli doctor --json"
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, cwd=kernel.ROOT
+    )
+    found = {f["what"]: f for f in json.loads(done.stdout)["findings"]}
+    for what in ("bpffs", "tracefs"):
+        assert not found[what]["ok"]
+        assert "is not mounted" in found[what]["found"]
+        assert found[what]["remedy"] == "Run: ./course install"
+
+
+def test_probes_try_rather_than_guess() -> None:
+    assert kernel.has_map_type("hash")
+    assert kernel.cpus() >= len(kernel.online_cpus()) >= 1
+    assert kernel.MAP_TYPES.index("ringbuf") == 27
+    assert kernel.MAP_TYPES.index("sockhash") == 18
+
+
+def test_without_btf(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    with pytest.raises(Unsupported, match="CONFIG_DEBUG_INFO_BTF"):
+        kernel.vmlinux_btf()
+
+
+def test_vmlinux_header_is_made_once() -> None:
+    folder = kernel.vmlinux_header()
+    assert "struct task_struct {" in (folder / "vmlinux.h").read_text()
+    before = (folder / "vmlinux.h").stat().st_mtime_ns
+    assert kernel.vmlinux_header() == folder
+    assert (folder / "vmlinux.h").stat().st_mtime_ns == before
+
+
+def test_a_cache_that_is_not_ours_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "bpf-maps-measured").symlink_to(elsewhere)
+    with pytest.raises(PermissionNeeded, match="not yours"):
+        kernel.cache_dir("objects")
+    (tmp_path / "bpf-maps-measured").unlink()
+    assert kernel.cache_dir("objects").stat().st_mode & 0o777 == 0o700
+    os.chown(tmp_path / "bpf-maps-measured", 65534, 65534)
+    with pytest.raises(PermissionNeeded, match="not yours"):
+        kernel.cache_dir("objects")
+
+
+def test_the_sweep_removes_our_pins_and_no_others() -> None:
+    fd = lib().bpf_map_create(1, b"sweep_me", 4, 4, 1, None)
+    other = kernel.BPFFS / "not_of_the_course"
+    with BpfMap(fd) as it:
+        kernel.PINS.mkdir(exist_ok=True)
+        for pin in (kernel.PINS / "swept", other):
+            assert lib().bpf_obj_pin(it.fd, os.fsencode(pin)) == 0
+    try:
+        assert kernel.sweep() == [str(kernel.PINS / "swept"), str(kernel.PINS)]
+        assert kernel.sweep() == []
+        with pytest.raises(NotFound):
+            open_map(pin=kernel.PINS / "swept")
+        open_map(pin=other).close()
+    finally:
+        other.unlink()
+
+
+def test_bcc_is_the_one_that_makes_programs() -> None:
+    assert hasattr(kernel.import_bcc(), "BPF")
+    assert (kernel.headers_for_bcc() / "include").is_dir()
