@@ -49,7 +49,8 @@ static int parse(struct xdp_md *ctx, struct conn_key *key)
 int count_packets(struct xdp_md *ctx)
 {
 	struct conn_key key = {};
-	struct conn_stats *seen, first = { .packets = 1, .bytes = ctx->data_end - ctx->data };
+	struct conn_stats first = { .packets = 1, .bytes = ctx->data_end - ctx->data };
+	struct conn_stats *seen;
 
 	if (parse(ctx, &key))
 		return XDP_PASS;

@@ -269,7 +269,10 @@ class Report:
         rows = ""
         for f in self.findings:
             found = html.escape(f.found if f.ok else f"{f.found}. {f.remedy}")
-            rows += f"<tr><td>{_mark(f)}</td><td>{html.escape(f.what)}</td><td>{found}</td></tr>"
+            rows += "<tr>"
+            for text in (_mark(f), html.escape(f.what), found):
+                rows += f"<td style='text-align: left'>{text}</td>"
+            rows += "</tr>"
         return f"<table>{rows}</table><p><b>{self._verdict()}</b></p>"
 
     def _verdict(self) -> str:

@@ -104,7 +104,7 @@ def explain(log: str, source: str, name: str) -> str:
     cause = None
     if rule and rule.cause:
         cause = next((s for s in reversed(lines[:-1]) if re.search(rule.cause, s.text)), None)
-    out = [f"error: {rule.error if rule else 'the verifier refused this program'}"]
+    out = [rule.error if rule else "the verifier refused this program"]
     if here:
         out += _picture(here, cause, name, rule.cause_is if rule else "")
     if rule:

@@ -1,9 +1,12 @@
 """What every test relies on: root, a private cache and work folder, and a kernel left clean."""
 
+import contextlib
 import gc
 import os
-import subprocess
+import re
 import time
+import uuid
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,26 +14,54 @@ import pytest
 from hypothesis.configuration import set_hypothesis_home_dir
 
 from helpers import kernel
+from helpers.kernel import objects
 
 set_hypothesis_home_dir(kernel.cache_dir("hypothesis"))  # not into the checkout
 
 
-def _left() -> dict[str, set[str]]:
-    """Everything of BPF's and every network namespace that is in this kernel now."""
-    spaces = subprocess.run(
-        ["lsns", "--type", "net", "--noheadings", "--output", "NS"],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.split()
-    named = Path("/run/netns")
-    return {
-        "program": {f"{name} (id {i})" for i, name in kernel.objects("prog").items()},
-        "map": {f"{name} (id {i})" for i, name in kernel.objects("map").items()},
-        "link": {f"id {i}" for i in kernel.ids("link")},
-        "pin": {str(path) for path in kernel.BPFFS.rglob("*")},
-        "network namespace": {*spaces, *(map(str, named.iterdir()) if named.is_dir() else ())},
+MARK = f"BPF_COURSE_TESTS={uuid.uuid4()}"  # in the environment of every process that we start
+os.environ.update([MARK.split("=")])
+
+
+def _ours(pid: str) -> bool:
+    """Is it this process, or one that it started, directly or not?"""
+    if pid == str(os.getpid()):
+        return True
+    try:
+        return MARK.encode() in Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:  # it ended meanwhile
+        return False
+
+
+def _holders() -> dict[str, set[str]]:
+    """The processes that hold each BPF object, such as "map 7", and each network namespace."""
+    held = defaultdict[str, set[str]](set)
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            held[os.readlink(process / "ns/net")].add(process.name)
+            for info in (process / "fdinfo").iterdir():
+                with contextlib.suppress(OSError):
+                    for kind, number in re.findall(r"(map|prog|link)_id:\t(\d+)", info.read_text()):
+                        held[f"{kind} {number}"].add(process.name)
+    return held
+
+
+def _left() -> dict[str, str]:
+    """All that is in this kernel now and that a test might have left there, with its name.
+
+    Not what other people's processes hold: the machine may be shared.
+    """
+    found = {f"{kind} {i}": name for kind in ("map", "prog") for i, name in objects(kind).items()}
+    found |= {f"link {i}": "" for i in kernel.ids("link")}
+    held = _holders()
+    found |= {space: "" for space in held if space.startswith("net:")}
+    found = {
+        what: name
+        for what, name in found.items()
+        if what not in held or any(map(_ours, held[what]))
     }
+    files = [*kernel.BPFFS.rglob("*"), *Path("/run/netns").glob("*")]
+    return found | {str(path): "" for path in files}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,13 +72,9 @@ def nothing_left_behind() -> Iterator[None]:
     before = _left()
     yield
     deadline = time.monotonic() + 5
-    while True:  # the kernel frees a program some time after its last holder went
+    while extra := {what: name for what, name in _left().items() if what not in before}:
+        # The kernel frees a program some time after its last holder went.
         gc.collect()
-        after = _left()
-        extra = {kind: sorted(after[kind] - before[kind]) for kind in after}
-        if not any(extra.values()):
-            return
         if time.monotonic() > deadline:
-            found = "\n".join(f"  {kind}: {', '.join(x)}" for kind, x in extra.items() if x)
-            pytest.fail(f"The tests left this in the kernel:\n{found}")
+            pytest.fail("The tests left this in the kernel:\n" + "\n".join(map(str, extra.items())))
         time.sleep(0.1)

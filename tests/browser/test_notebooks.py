@@ -1,0 +1,100 @@
+"""Every notebook as a learner meets it: in JupyterLab, in a real browser, run top to bottom."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from helpers.kernel import ROOT
+from tests.test_hygiene import NOTEBOOKS, identify
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--no-sandbox",  # the tests run as root
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+IDLE = """() => window.jupyterapp?.shell.currentWidget?.sessionContext
+    ?.session?.kernel?.status === "idle" """
+CELLS = """() => window.jupyterapp.shell.currentWidget.content.widgets
+    .filter(cell => cell.model.type === "code").map(cell => cell.model.toJSON())"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running ``./course lab``; gives the URL that it printed."""
+    config = tmp_path_factory.mktemp("jupyter")
+    settings = {"LabApp": {"expose_app_in_browser": True}}
+    (config / "jupyter_lab_config.json").write_text(json.dumps(settings))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [ROOT / "course", "lab", "--no-browser", "--port", str(port)],
+        env=os.environ | {"JUPYTER_CONFIG_DIR": str(config), "JUPYTER_DATA_DIR": str(config)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert server.stdout
+    try:
+        yield next(line.split()[3] for line in server.stdout if line.startswith("JupyterLab is at"))
+    finally:
+        server.terminate()
+        server.communicate(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    assert CHROMIUM, "no Chromium on PATH: ./course test installs it"
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+def cells(page: Page) -> list[dict[str, Any]]:
+    return page.evaluate(CELLS)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=identify)
+def test_a_notebook_runs_from_top_to_bottom(
+    path: Path, lab: str, browser: Browser, tmp_path: Path
+) -> None:
+    before = path.read_bytes()
+    page = browser.new_page(viewport={"width": 1200, "height": 7000})
+    page.set_default_timeout(90_000)
+    errors: list[str] = []
+    elsewhere: list[str] = []
+    page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: elsewhere.append(request.url))
+    try:
+        # A fresh workspace: else the notebooks of the tests before open beside this one.
+        page.goto(f"{lab.replace('notebooks/00_start_here.ipynb', identify(path))}&reset")
+        page.wait_for_function(IDLE)
+        page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        # The command is done early when a cell raises, as it should here: look for the last count.
+        page.wait_for_function(f"() => ({CELLS})().every(cell => cell.execution_count)")
+        page.wait_for_function(IDLE)
+        for cell in cells(page):
+            failed = [o for o in cell["outputs"] if o["output_type"] == "error"]
+            tagged = "raises-exception" in cell["metadata"].get("tags", [])
+            assert bool(failed) == tagged, "".join(cell["source"])
+        page.screenshot(path=tmp_path / f"{path.stem}.png")
+    finally:
+        page.evaluate("() => window.jupyterapp.shell.currentWidget?.sessionContext?.shutdown?.()")
+        page.close()
+    assert not errors
+    assert all(url.startswith(("http://127.0.0.1:", "data:", "blob:")) for url in elsewhere)
+    assert path.read_bytes() == before
