@@ -2,6 +2,7 @@
 
 import atexit
 import ctypes
+import errno
 import functools
 import html
 import json
@@ -195,7 +196,7 @@ def objects(kind: str) -> dict[int, str]:
     found = {}
     for number in ids(kind):
         fd = get(number)
-        if fd == -1 * _ENOENT:  # it went away while we looked
+        if fd == -errno.ENOENT:  # it went away while we looked
             continue
         if fd < 0:
             raise PermissionNeeded(f"look at {kind} {number}")
@@ -205,9 +206,6 @@ def objects(kind: str) -> dict[int, str]:
         os.close(fd)
         found[number] = info.name.decode(errors="replace")
     return found
-
-
-_ENOENT = 2
 
 
 def sweep() -> list[str]:
@@ -334,6 +332,8 @@ def _rights() -> str:
 
 def _try_map() -> str:
     fd = lib().bpf_map_create(MAP_TYPES.index("hash"), b"doctor", 4, 8, 1, None)
+    if fd == -errno.EPERM:
+        raise PermissionNeeded("make a map")
     if fd < 0:
         raise BpfError(f"no map could be made: {describe(-fd)}", -fd)
     try:
@@ -364,6 +364,8 @@ def _try_namespace() -> str:
     thread = threading.Thread(target=leave)
     thread.start()
     thread.join()
+    if failed == [errno.EPERM]:
+        raise PermissionNeeded("make a network namespace")
     if failed:
         raise BpfError(f"none could be made: {describe(failed[0])}", failed[0])
     return "made one, left it"
@@ -402,7 +404,10 @@ def free_bcc(module: Any) -> None:
 
 def _try_bcc() -> str:
     bcc = import_bcc()
-    module = bcc.BPF(text=b"BPF_HASH(doctor);", cflags=["-w"])
+    try:
+        module = bcc.BPF(text=b"BPF_HASH(doctor);", cflags=["-w"])
+    except Exception as error:  # BCC raises nothing finer
+        raise BpfError(f"{bcc.__version__} compiles no map here: {error}") from None
     try:
         table = module[b"doctor"]
         table[table.Key(1)] = table.Leaf(42)

@@ -1,0 +1,140 @@
+"""The Python side of ``./course``: lab, test, doctor and clean."""
+
+import argparse
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from helpers.errors import BpfError
+
+ROOT = Path(__file__).resolve().parent.parent
+FIRST = "notebooks/00_start_here.ipynb"
+
+
+def lab(port: int | None, browser: bool) -> int:
+    """Serve JupyterLab on 127.0.0.1 until a signal comes.
+
+    The server runs in this process, so that signals reach it and its token, which opens a shell
+    as root, shows in no list of processes.
+    """
+    if port is not None and (reason := _why_not(port)):
+        print(
+            f"Port {port} of 127.0.0.1 cannot be used: {reason}.\n"
+            "Name another with --port, or none: then the next free one from 8888 on is used.",
+            file=sys.stderr,
+        )
+        return 1
+    from jupyterlab.labapp import LabApp
+
+    token = os.environ.pop("JUPYTER_TOKEN", "") or secrets.token_hex(24)
+    os.chdir(ROOT)
+    options = {
+        "ServerApp.ip": "127.0.0.1",
+        "ServerApp.port": port or 8888,
+        "ServerApp.port_retries": 0 if port else 50,
+        "ServerApp.root_dir": ROOT,
+        "ServerApp.default_url": f"/lab/tree/{FIRST}",
+        "ServerApp.allow_root": os.geteuid() == 0,
+        # A browser must not run as root: the person opens the line that is printed.
+        "ServerApp.open_browser": browser and os.geteuid() != 0,
+        "Application.log_level": "ERROR",
+        "IdentityProvider.token": token,
+        # Other people of this machine can listen on 127.0.0.1.
+        "KernelManager.transport_encryption": "auto",
+        # No request leaves the machine: no news, no look for updates, no list of extensions.
+        "LabApp.news_url": None,
+        "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
+        "LabApp.extension_manager": "readonly",
+    }
+    server = LabApp.initialize_server(argv=[f"--{name}={value}" for name, value in options.items()])
+
+    def announce() -> None:
+        url = f"http://127.0.0.1:{server.port}/lab/tree/{FIRST}?token={token}"
+        print(f"JupyterLab is at {url}  (stop it with Ctrl-C)", flush=True)
+
+    server.io_loop.add_callback(announce)  # the server listens, and knows its port, only then
+    # Without a terminal Jupyter's own way with SIGINT leaves the notebooks' kernels behind.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: server.stop(from_signal=True))
+    server.start()
+    return 0
+
+
+def _why_not(port: int) -> str:
+    """Why no server can listen there, in the system's words; empty when one can."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            return error.strerror or str(error)
+        except OverflowError:
+            return "ports are numbers from 1 to 65535"
+    return ""
+
+
+def test(args: list[str]) -> int:
+    """Run pytest with the repository's settings; paths are those of the folder one is in."""
+    import pytest
+
+    args = [_absolute(arg) for arg in args]
+    os.chdir(ROOT)
+    return int(pytest.main(args))
+
+
+def _absolute(arg: str) -> str:
+    path, *node = arg.split("::")
+    return "::".join([str(Path(path).resolve()), *node]) if Path(path).exists() else arg
+
+
+def doctor(as_json: bool) -> int:
+    """Print what this machine can do; 0 when that is enough for the course."""
+    from helpers.kernel import doctor as examine
+
+    report = examine()
+    print(json.dumps(report.as_dict(), indent=2) if as_json else report)
+    return 0 if report.ok else 1
+
+
+def clean() -> int:
+    """Remove what killed notebooks left in the kernel, and all compiled objects."""
+    from helpers.kernel import cache_dir, sweep
+
+    removed = sweep()
+    objects = cache_dir() / "objects"
+    if objects.is_dir():
+        shutil.rmtree(objects)
+        removed.append(str(objects))
+    for what in removed or ["nothing: all was clean"]:
+        print(f"removed {what}")
+    return 0
+
+
+def main() -> int:
+    """Do what the command line says; what went wrong is said in words, never by a traceback."""
+    if sys.argv[1:2] == ["test"]:  # the rest is pytest's
+        return test(sys.argv[2:])
+    parser = argparse.ArgumentParser(prog="./course")
+    commands = parser.add_subparsers(dest="command", required=True)
+    of_lab = commands.add_parser("lab")
+    of_lab.add_argument("--port", type=int)
+    of_lab.add_argument("--no-browser", action="store_true")
+    commands.add_parser("doctor").add_argument("--json", action="store_true")
+    commands.add_parser("clean")
+    args = parser.parse_args()
+    try:
+        if args.command == "lab":
+            return lab(args.port, browser=not args.no_browser)
+        return doctor(args.json) if args.command == "doctor" else clean()
+    except BpfError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,386 @@
+"""./course as a person meets it: the words it says, what it installs, the server it starts."""
+
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BCC = Path("/usr/lib/python3/dist-packages/bcc")
+
+
+def course(*args: str, root: Path = ROOT, cwd: Path = ROOT, wrap: tuple[str, ...] = (), **env: str):
+    return subprocess.run(
+        [*wrap, root / "course", *args],
+        cwd=cwd,
+        env={**os.environ, **env},
+        stdin=subprocess.DEVNULL,
+        text=True,
+        capture_output=True,
+        timeout=120,
+    )
+
+
+# --- what it says ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("args", [["-h"], ["--help"], ["lab", "-h"], ["test", "--help"]])
+def test_help_names_every_command(args: list[str]) -> None:
+    done = course(*args)
+    assert done.returncode == 0
+    for command in ("install", "lab", "test", "doctor", "clean"):
+        assert re.search(rf"^  {command}\b", done.stdout, re.MULTILINE)
+
+
+def test_no_command_shows_the_usage_as_an_error() -> None:
+    done = course()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("usage: ./course")
+
+
+def test_unknown_command_is_named() -> None:
+    done = course("fly")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("course: unknown command: fly\nusage: ./course")
+
+
+def test_install_takes_no_arguments() -> None:
+    done = course("install", "everything")
+    assert (done.returncode, done.stderr) == (1, "course: install takes no arguments\n")
+
+
+# --- install --------------------------------------------------------------------------------
+
+
+def test_second_install_is_fast_and_needs_no_network() -> None:
+    course("install")
+    started = time.monotonic()
+    done = course("install", wrap=("unshare", "--net"))
+    assert time.monotonic() - started < 2
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "all is there: ./course lab opens the first notebook\n"
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that any user may enter, as pytest's own are not."""
+    with TemporaryDirectory(prefix="course-") as name:
+        path = Path(name)
+        path.chmod(0o777)
+        yield path
+
+
+@pytest.fixture
+def checkout(open_folder: Path) -> Path:
+    """A small checkout: ./course, a lock that asks for nothing, and a .venv with its stamp."""
+    root = open_folder / "checkout"
+    site = root / ".venv/lib/python3.0/site-packages"
+    site.mkdir(parents=True)
+    (site / "bcc").symlink_to(BCC)
+    (root / ".venv/bin").mkdir()
+    python = Path("/usr/bin/python3").resolve()
+    (root / ".venv/bin/python").symlink_to(python)
+    shutil.copy(ROOT / "course", root)
+    (root / "requirements.lock").write_text("# nothing\n")
+    lock = sha256((root / "requirements.lock").read_bytes()).hexdigest()
+    (root / ".venv/.course-stamp").write_text(f"{root} {python}\n{lock}\n")
+    return root
+
+
+def tools(folder: Path, *, without: tuple[str, ...] = ()) -> str:
+    """A PATH with all that this machine has, but for some."""
+    folder.mkdir()
+    for name in os.listdir("/usr/bin"):
+        if name not in without:
+            (folder / name).symlink_to(f"/usr/bin/{name}")
+    return str(folder)
+
+
+def install(checkout: Path, **env: str):
+    cache = checkout.parent / "cache"
+    return course(
+        "install", root=checkout, wrap=("unshare", "--net"), XDG_CACHE_HOME=str(cache), **env
+    )
+
+
+def test_what_is_there_is_left_alone(checkout: Path) -> None:
+    assert "venv:" not in install(checkout).stdout
+    assert (checkout / ".venv/lib/python3.0").exists()
+
+
+@pytest.mark.parametrize("trouble", ["interrupted", "moved", "no python"])
+def test_a_broken_venv_is_built_anew(checkout: Path, trouble: str) -> None:
+    if trouble == "interrupted":
+        (checkout / ".venv/.course-stamp").unlink()
+    elif trouble == "moved":
+        checkout = checkout.rename(checkout.with_name("elsewhere"))
+    else:
+        (checkout / ".venv/bin/python").unlink()
+    done = install(checkout)
+    assert done.returncode == 0, done.stderr
+    assert not (checkout / ".venv/lib/python3.0").exists()
+    code = "import bcc, sys; assert bcc.BPF; print(*sys.path)"
+    ran = subprocess.run(
+        [checkout / ".venv/bin/python", "-c", code], cwd="/", text=True, capture_output=True
+    )
+    assert str(checkout) in ran.stdout.split(), ran.stderr
+    assert "venv:" not in install(checkout).stdout
+
+
+def test_a_changed_lock_updates_the_venv(checkout: Path) -> None:
+    (checkout / ".venv/.course-stamp").unlink()
+    install(checkout)
+    keep = checkout / ".venv/keep"
+    keep.touch()
+    with (checkout / "requirements.lock").open("a") as lock:
+        lock.write("# a change\n")
+    assert "requirements.lock" in install(checkout).stdout
+    assert keep.exists()
+
+
+def test_a_lock_that_cannot_be_met_says_what_to_do_and_is_tried_again(checkout: Path) -> None:
+    digest = "0" * 64
+    (checkout / "requirements.lock").write_text(f"six==1.17.0 --hash=sha256:{digest}\n")
+    (checkout / ".venv/.course-stamp").unlink()
+    done = install(checkout, PIP_NO_INDEX="1", PIP_CONFIG_FILE="/dev/null", PIP_FIND_LINKS="")
+    assert done.returncode == 1
+    assert "course: failed: venv: Python packages from requirements.lock\n" in done.stderr
+    assert "what to do: the lines above say why" in done.stderr
+    log = re.search(r"the whole log: (.*)", done.stderr)
+    assert log and "six" in Path(log[1]).read_text()
+    assert not (checkout / ".venv/.course-stamp").exists()
+
+
+def test_another_projects_bcc_is_replaced(checkout: Path) -> None:
+    link = checkout / ".venv/lib/python3.0/site-packages/bcc"
+    link.unlink()
+    link.mkdir()
+    (link / "__init__.py").touch()
+    install(checkout)
+    assert link.samefile(BCC)
+
+
+def test_headers_are_linked_for_a_kernel_that_has_none(checkout: Path) -> None:
+    headers = checkout.parent / "cache/bpf-maps-measured/headers"
+    half = headers / "new"
+    half.mkdir(parents=True)  # as an interrupted run leaves it
+    assert install(checkout).returncode == 0
+    if Path(f"/lib/modules/{platform.release()}/build/include").is_dir():
+        assert not (headers / "current").exists()
+        return
+    assert (headers / "current/include/linux/kconfig.h").read_text()
+    assert (headers / "current/include/generated/autoconf.h").read_text()
+    assert not half.exists()
+
+
+def test_the_cache_is_private(checkout: Path) -> None:
+    install(checkout)
+    assert (checkout.parent / "cache/bpf-maps-measured").stat().st_mode & 0o777 == 0o700
+
+
+def test_without_apt_the_packages_are_named(checkout: Path) -> None:
+    path = tools(checkout.parent / "bin", without=("apt-get",))
+    done = install(checkout, PATH=path)
+    assert done.returncode == 1
+    assert "without apt-get" in done.stderr
+    assert "python3-bpfcc" in done.stderr
+
+
+# --- root -----------------------------------------------------------------------------------
+
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+
+@pytest.mark.parametrize("command", ["lab", "test", "clean"])
+def test_without_sudo_the_need_for_root_is_explained(checkout: Path, command: str) -> None:
+    path = tools(checkout.parent / "bin", without=("sudo",))
+    env = {"PATH": path, "HOME": str(checkout.parent)}
+    done = course(command, root=checkout, wrap=NOBODY, **env)
+    assert done.returncode == 1
+    assert "root is needed to load BPF programs" in done.stderr
+    assert "run ./course as root" in done.stderr
+
+
+def test_sudo_is_told_for_what_and_runs_the_same_command(checkout: Path) -> None:
+    bin = checkout.parent / "bin"
+    path = tools(bin, without=("sudo",))
+    (bin / "sudo").write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
+    (bin / "sudo").chmod(0o755)
+    env = {"PATH": path, "HOME": str(checkout.parent)}
+    done = course("lab", "--port", "8899", root=checkout, wrap=NOBODY, **env)
+    assert done.stderr == ("course: sudo: to load BPF programs and to make network namespaces\n")
+    wanted = ["-H", "--preserve-env=JUPYTER_TOKEN", f"{checkout}/course", "lab", "--port", "8899"]
+    assert done.stdout.splitlines()[-len(wanted) :] == wanted
+
+
+# --- test -----------------------------------------------------------------------------------
+
+
+def test_paths_are_those_of_the_folder_one_is_in() -> None:
+    done = course("test", "--collect-only", "-q", "test_lint.py", cwd=ROOT / "tests/unit")
+    assert done.returncode == 0, done.stderr
+    names = [line for line in done.stdout.splitlines() if "::" in line]
+    assert names and all(name.startswith("tests/unit/test_lint.py::") for name in names)
+
+
+def test_the_exit_status_is_pytests() -> None:
+    assert course("test", "--collect-only", "-q", "test_lint.py::no_such").returncode == 4
+
+
+# --- doctor and clean -----------------------------------------------------------------------
+
+
+def test_doctor_speaks_json_and_its_exit_status_is_the_verdict() -> None:
+    done = course("doctor", "--json")
+    assert json.loads(done.stdout)["ok"] is (done.returncode == 0)
+
+
+def test_clean_removes_compiled_objects_and_says_so(tmp_path: Path) -> None:
+    objects = tmp_path / "bpf-maps-measured/objects"
+    objects.mkdir(parents=True)
+    done = course("clean", XDG_CACHE_HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert f"removed {objects}\n" in done.stdout
+    assert not objects.exists()
+
+
+# --- lab ------------------------------------------------------------------------------------
+
+
+@dataclass
+class Server:
+    process: subprocess.Popen[str]
+    said: str
+    port: int
+    token: str
+    mark: str
+
+    def ask(self, path: str, token: str = "", host: str = "127.0.0.1", data: bytes | None = None):
+        """The status and body of an answer; redirects (to the login page) are not followed."""
+        headers = {"Authorization": f"token {token}"} if token else {}
+        request = urllib.request.Request(f"http://{host}:{self.port}{path}", data, headers)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
+        try:
+            with opener.open(request, timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, ""
+
+    def processes(self) -> list[str]:
+        """The command lines of all that descends from the server: they inherit its mark."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if self.mark.encode() in (folder / "environ").read_bytes():
+                    found.append((folder / "cmdline").read_text().replace("\0", " "))
+            except OSError:
+                continue
+        return found
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_):
+        return None
+
+
+@contextmanager
+def running(*args: str, **env: str) -> Iterator[Server]:
+    mark = str(uuid.uuid4())
+    process = subprocess.Popen(
+        [ROOT / "course", "lab", "--no-browser", *args],
+        env={**os.environ, "COURSE_TEST": mark, **env},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        said = process.stdout.readline()
+        url = re.search(r"http://127\.0\.0\.1:(\d+)/\S+\?token=(\S+)", said)
+        assert url, said
+        yield Server(process, said, int(url[1]), url[2], mark)
+    finally:
+        process.terminate()
+        process.wait(20)
+        process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with running() as started:
+        yield started
+
+
+def test_the_line_that_is_printed_leads_to_the_first_notebook(server: Server) -> None:
+    assert f"127.0.0.1:{server.port}/lab/tree/notebooks/00_start_here.ipynb?token=" in server.said
+
+
+def test_only_127_0_0_1_is_listened_on(server: Server) -> None:
+    assert server.ask("/api", server.token)[0] == 200
+    with pytest.raises(urllib.error.URLError, match="refused"):
+        server.ask("/api", server.token, host="127.0.0.2")  # local as well, and not ours
+
+
+def test_nothing_without_the_token(server: Server) -> None:
+    for path in ("/api/contents", "/api/kernels", "/lab", "/lab/tree/notebooks"):
+        assert server.ask(path)[0] in (302, 403)
+        assert server.ask(path, "guess")[0] in (302, 403)
+    assert server.ask("/api/contents", server.token)[0] == 200
+
+
+def test_nothing_is_fetched_from_elsewhere(server: Server) -> None:
+    page = server.ask("/lab", server.token)[1]
+    assert not re.search(r"(src|href)=\W?(https?:)?//", page)
+    name = "@jupyterlab/apputils-extension:notification"
+    answer = json.loads(server.ask(f"/lab/api/settings/{name}", server.token)[1])
+    properties = answer["schema"]["properties"]
+    assert properties["fetchNews"]["default"] == "false"
+    assert properties["checkForUpdates"]["default"] is False
+    assert json.loads(server.ask("/lab/api/news", server.token)[1]) == {"news": []}
+    assert json.loads(server.ask("/lab/api/update", server.token)[1]) == {"notification": None}
+
+
+def test_tokens_are_fresh_unless_given() -> None:
+    with running(JUPYTER_TOKEN="") as first, running(JUPYTER_TOKEN="given") as second:
+        assert len(first.token) >= 32
+        assert second.token == "given"
+        assert first.port != second.port
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = course("lab", "--no-browser", "--port", port)
+    assert done.returncode == 1
+    assert f"Port {port} of 127.0.0.1 cannot be used: Address already in use." in done.stderr
+    assert "--port" in done.stderr.splitlines()[-1]
+
+
+def test_without_a_port_the_next_free_one_is_taken(server: Server) -> None:
+    with running() as second:
+        assert second.port > server.port >= 8888
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_server_and_its_kernels(how: signal.Signals) -> None:
+    with running() as server:
+        assert server.ask("/api/kernels", server.token, data=b"{}")[0] == 201
+        assert len(server.processes()) >= 2
+        server.process.send_signal(how)
+        server.process.wait(20)
+        assert server.processes() == []

@@ -1,0 +1,58 @@
+"""environment.yml and requirements.lock say the same, one by names and one by hashes."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CONDA = (ROOT / "environment.yml").read_text()
+LOCK = (ROOT / "requirements.lock").read_text()
+
+# name, version, marker, and what follows up to the next package: hashes and who needs it
+ENTRIES = re.findall(r"^([\w.-]+)==(\S+)(.*?) \\\n((?:    .*\n)+)", LOCK, re.MULTILINE)
+LOCKED = {name for name, *_ in ENTRIES}
+
+
+def direct() -> set[str]:
+    pip = yaml.safe_load(CONDA)["dependencies"][-1]["pip"]
+    return {name for name in pip if name != "-e ."}
+
+
+def test_every_direct_package_is_locked() -> None:
+    assert direct() <= LOCKED
+
+
+def test_nothing_is_locked_that_nobody_asked_for() -> None:
+    roots = {name for name, _, _, rest in ENTRIES if "# via" not in rest}
+    assert roots <= direct()
+
+
+def test_every_line_of_the_lock_belongs_to_a_pin_with_hashes() -> None:
+    text = re.sub(r"^#.*\n", "", LOCK, flags=re.MULTILINE).replace("--only-binary :all:\n", "")
+    for name, version, marker, rest in ENTRIES:
+        text = text.replace(f"{name}=={version}{marker} \\\n{rest}", "")
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", rest), name
+    assert text.strip() == ""  # so no index, no address and no unpinned package either
+
+
+def test_the_lock_serves_the_pythons_that_are_supported() -> None:
+    numpy = {marker.strip(" ;") for name, _, marker, _ in ENTRIES if name == "numpy"}
+    assert numpy in ({""}, {"python_full_version < '3.12'", "python_full_version >= '3.12'"})
+
+
+def test_bcc_is_the_distributions_and_the_file_says_so() -> None:
+    assert "bcc" not in LOCKED | direct()
+    comment = " ".join(line.lstrip("# ") for line in CONDA.splitlines() if line.startswith("#"))
+    assert "PyPI's bcc is another project" in comment
+    assert "apt-get install python3-bpfcc" in comment
+
+
+def test_the_command_in_the_lock_reads_the_names_of_the_environment() -> None:
+    pattern = re.search(r"sed -n 's/(.*?)/\\1/p' environment\.yml", LOCK)
+    assert pattern
+    expression = pattern[1].replace(r"\(", "(").replace(r"\)", ")")
+    found = {
+        m.string[m.start(1) :] for m in map(re.compile(expression).match, CONDA.splitlines()) if m
+    }
+    assert found == direct()
