@@ -116,6 +116,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     # <bpf/libbpf.h>: objects
     "libbpf_set_print": (_ptr, [_PRINT]),
     "libbpf_version_string": (_str, []),
+    "libbpf_bpf_prog_type_str": (_str, [_int]),
     "libbpf_num_possible_cpus": (_int, []),
     "libbpf_probe_bpf_map_type": (_int, [_int, _ptr]),
     "bpf_object__open_file": (_ptr, [_str, _ptr]),
