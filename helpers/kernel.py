@@ -52,6 +52,15 @@ def cache_dir(*parts: str) -> Path:
     return path
 
 
+def no_bpf() -> Unsupported:
+    """The error for a kernel, or a container, without the system call itself."""
+    return Unsupported(
+        "a kernel with bpf(2)",
+        f"Linux {platform.release()}, which answers {describe(errno.ENOSYS)}",
+        "Use a kernel built with CONFIG_BPF_SYSCALL, outside of containers that forbid the call.",
+    )
+
+
 def cpus() -> int:
     """How many CPUs this kernel could ever have: per-CPU maps hold one value for each."""
     return lib().libbpf_num_possible_cpus()
@@ -334,6 +343,8 @@ def _try_map() -> str:
     fd = lib().bpf_map_create(MAP_TYPES.index("hash"), b"doctor", 4, 8, 1, None)
     if fd == -errno.EPERM:
         raise PermissionNeeded("make a map")
+    if fd == -errno.ENOSYS:
+        raise no_bpf()
     if fd < 0:
         raise BpfError(f"no map could be made: {describe(-fd)}", -fd)
     try:

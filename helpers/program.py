@@ -427,6 +427,16 @@ def _load_failed(
             raise VerifierError(verifier.explain(full, text, name), full, number)
     if number in (errno.EPERM, errno.EACCES):
         raise PermissionNeeded(f"load {name} into the kernel")
+    if number == errno.ENOSYS:
+        raise kernel.no_bpf()
+    for one in _each(lib().bpf_object__next_program, obj):
+        if not lib().bpf_program__type(one):
+            section = lib().bpf_program__section_name(one).decode()
+            raise LayoutError(
+                f"{name}: the kernel cannot tell what type of program "
+                f"{lib().bpf_program__name(one).decode()} is from its section, {section}.\n"
+                'Name a type above the function, as in  SEC("xdp")'
+            )
     for one in _each(lib().bpf_object__next_map, obj):
         kind = lib().bpf_map__type(one)
         title = kernel.MAP_TYPES[kind] if kind < len(kernel.MAP_TYPES) else f"number {kind}"

@@ -339,3 +339,27 @@ def test_without_root(tmp_path: Path) -> None:
     )
     assert done.stdout.startswith("PermissionNeeded You are not allowed to load hash.bpf.c")
     assert "./course lab" in done.stdout
+
+
+NO_BPF = """
+import ctypes, platform, struct
+number = {"x86_64": 321, "aarch64": 280}[platform.machine()]
+code = [  # seccomp: answer ENOSYS to bpf(2), as a kernel without it does
+    (0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x00050000 | 38), (0x06, 0, 0, 0x7FFF0000),
+]
+rules = ctypes.create_string_buffer(b"".join(struct.pack("<HBBI", *rule) for rule in code))
+program = ctypes.create_string_buffer(struct.pack("<HxxxxxxQ", len(code), ctypes.addressof(rules)))
+assert ctypes.CDLL(None).prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
+assert ctypes.CDLL(None).prctl(22, 2, program, 0, 0) == 0  # PR_SET_SECCOMP
+"""
+
+
+def test_without_bpf() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NO_BPF + WITHOUT, os.environ["PATH"], "bpf"],
+        capture_output=True,
+        text=True,
+        cwd=kernel.ROOT,
+    )
+    assert done.stdout.startswith("Unsupported This needs a kernel with bpf(2).\n"), done.stderr
+    assert "CONFIG_BPF_SYSCALL" in done.stdout
