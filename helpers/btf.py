@@ -11,6 +11,7 @@ member's reading of the same bytes).
 Source: Documentation/bpf/btf.rst.
 """
 
+import ctypes
 import ipaddress
 import struct
 from collections import namedtuple
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from helpers.errors import LayoutError, Unsupported
+from helpers.libbpf import lib
 
 Column = tuple[str, np.ndarray]
 
@@ -74,6 +76,12 @@ class Layout:
     @property
     def name(self) -> str:
         return self.ctype
+
+    @property
+    def shape(self) -> str:
+        """The type in full: equal for two types that lie in memory in the same way."""
+        inner = ", ".join(f"{name} at {offset}" for name, offset, _ in self.fields)
+        return f"{self!r}" if inner == f"{self.ctype} at 0" else f"{self!r}: {inner}"
 
     @property
     def dtype(self) -> np.dtype:
@@ -495,6 +503,29 @@ class Types:
             raise Unsupported(
                 "type information (BTF) that is whole", f"a damaged one: {error}", "Compile again."
             ) from None
+
+    @classmethod
+    def of(cls, btf_id: int) -> "Types | None":
+        """The types that the kernel holds under an id; None when it holds none there."""
+        btf = lib().btf__load_from_kernel_by_id(btf_id) if btf_id else None
+        if not btf:
+            return None
+        types = cls.at(btf)
+        lib().btf__free(btf)
+        return types
+
+    @classmethod
+    def at(cls, btf: int) -> "Types":
+        """The types of libbpf's ``struct btf`` at an address."""
+        size = ctypes.c_uint32()
+        return cls(ctypes.string_at(lib().btf__raw_data(btf, ctypes.byref(size)), size.value))
+
+    def find(self, name: str) -> Layout | None:
+        """The layout of the struct or union of that name; None when there is none."""
+        for number, (kind, _, _, _, title, _) in enumerate(self._types):
+            if kind in (_STRUCT, _UNION) and title == name:
+                return self.layout(number)
+        return None
 
     def _parse(self, raw: bytes) -> None:
         magic, _, _, header, type_off, type_len, str_off, str_len = _HEADER.unpack_from(raw)

@@ -1,6 +1,7 @@
 """What this kernel and this toolchain can do, found by trying, never by version number."""
 
 import atexit
+import contextlib
 import ctypes
 import errno
 import functools
@@ -215,6 +216,29 @@ def objects(kind: str) -> dict[int, str]:
         os.close(fd)
         found[number] = info.name.decode(errors="replace")
     return found
+
+
+def make_pins(path: Path) -> None:
+    """See that ``path`` lies in a BPF file system; make our own folder there, if it is in that.
+
+    Raises:
+        Unsupported: no BPF file system is mounted there.
+    """
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    if not {Path(where) for _, where, kind, *_ in mounts if kind == "bpf"} & {*path.parents}:
+        raise Unsupported(
+            "a path in a BPF file system",
+            f"{path}, which is in none",
+            f"Pin below {BPFFS}; if it is not mounted there, ./course install mounts it.",
+        )
+    if PINS in path.parents:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def drop_pins() -> None:
+    """Remove our own folder below bpffs, when nothing is pinned there any more."""
+    with contextlib.suppress(OSError):
+        PINS.rmdir()
 
 
 def sweep() -> list[str]:

@@ -82,10 +82,22 @@ class ProgInfo(c.Structure):
         ("nr_map_ids", c.c_uint32),
         ("map_ids", c.c_uint64),
         ("name", c.c_char * 16),
+        ("ifindex", c.c_uint32),
+        ("gpl_compatible", c.c_uint32),
+        ("netns_dev", c.c_uint64),
+        ("netns_ino", c.c_uint64),
+        ("nr_jited_ksyms", c.c_uint32),
+        ("nr_jited_func_lens", c.c_uint32),
+        ("jited_ksyms", c.c_uint64),
+        ("jited_func_lens", c.c_uint64),
+        ("btf_id", c.c_uint32),
     ]
 
 
 _int, _u32, _size, _ptr, _str = c.c_int, c.c_uint32, c.c_size_t, c.c_void_p, c.c_char_p
+RING_FN = c.CFUNCTYPE(c.c_int, c.c_void_p, c.c_void_p, c.c_size_t)
+PERF_FN = c.CFUNCTYPE(None, c.c_void_p, c.c_int, c.c_void_p, c.c_uint32)
+LOST_FN = c.CFUNCTYPE(None, c.c_void_p, c.c_int, c.c_uint64)
 _PRINT = c.CFUNCTYPE(c.c_int, c.c_int, _str, _ptr)
 
 _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
@@ -101,6 +113,8 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "bpf_map_delete_batch": (_int, [_int, _ptr, _ptr, _ptr]),
     "bpf_prog_test_run_opts": (_int, [_int, _ptr]),
     "bpf_link_create": (_int, [_int, _int, _int, _ptr]),
+    "bpf_prog_attach": (_int, [_int, _int, _int, _u32]),
+    "bpf_prog_detach2": (_int, [_int, _int, _int]),
     "bpf_obj_pin": (_int, [_int, _str]),
     "bpf_obj_get": (_int, [_str]),
     "bpf_obj_get_info_by_fd": (_int, [_int, _ptr, _ptr]),
@@ -122,18 +136,35 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "bpf_object__open_file": (_ptr, [_str, _ptr]),
     "bpf_object__load": (_int, [_ptr]),
     "bpf_object__close": (None, [_ptr]),
+    "bpf_object__btf": (_ptr, [_ptr]),
     "bpf_object__next_map": (_ptr, [_ptr, _ptr]),
     "bpf_object__next_program": (_ptr, [_ptr, _ptr]),
     "bpf_map__name": (_str, [_ptr]),
     "bpf_map__fd": (_int, [_ptr]),
     "bpf_map__type": (_int, [_ptr]),
+    "bpf_map__key_size": (_u32, [_ptr]),
+    "bpf_map__value_size": (_u32, [_ptr]),
+    "bpf_map__max_entries": (_u32, [_ptr]),
+    "bpf_map__btf_key_type_id": (_u32, [_ptr]),
+    "bpf_map__btf_value_type_id": (_u32, [_ptr]),
+    "bpf_map__reuse_fd": (_int, [_ptr, _int]),
     "bpf_program__name": (_str, [_ptr]),
     "bpf_program__section_name": (_str, [_ptr]),
     "bpf_program__type": (_int, [_ptr]),
     "bpf_program__fd": (_int, [_ptr]),
     "bpf_program__set_log_buf": (_int, [_ptr, _ptr, _size]),
     "bpf_program__attach": (_ptr, [_ptr]),
+    "bpf_program__expected_attach_type": (_int, [_ptr]),
     "bpf_link__destroy": (_int, [_ptr]),
+    # <bpf/libbpf.h>: buffers
+    "ring_buffer__new": (_ptr, [_int, RING_FN, _ptr, _ptr]),
+    "ring_buffer__poll": (_int, [_ptr, _int]),
+    "ring_buffer__consume": (_int, [_ptr]),
+    "ring_buffer__free": (None, [_ptr]),
+    "perf_buffer__new": (_ptr, [_int, _size, PERF_FN, LOST_FN, _ptr, _ptr]),
+    "perf_buffer__poll": (_int, [_ptr, _int]),
+    "perf_buffer__consume": (_int, [_ptr]),
+    "perf_buffer__free": (None, [_ptr]),
 }
 
 

@@ -9,6 +9,7 @@ import errno
 import os
 import platform
 from collections.abc import ItemsView, Iterator, Mapping, MutableMapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
 FLAGS = {"any": 0, "noexist": 1, "exist": 2, "lock": 4}  # BPF_ANY … BPF_F_LOCK
 CHUNK = 1 << 16  # entries a system call, in bulk reads and writes
 _ENOTSUPP = 524  # the kernel's own; no errno.h names it
+# Maps whose values are file descriptors: of programs, of sockets, of other maps.
+_OF_FILES = {"prog_array", "perf_event_array", "cgroup_array", "sockmap", "sockhash"} | {
+    "array_of_maps",
+    "hash_of_maps",
+    "xskmap",
+}
 _UNREADABLE = {errno.EOPNOTSUPP, _ENOTSUPP}
 
 
@@ -323,6 +330,56 @@ class BpfMap(MutableMapping[Any, Any]):
             self._fail(errno.EBADF, "use", None)
         return self._fd
 
+    def fileno(self) -> int:
+        """The file descriptor: a map can be the value of a map of maps."""
+        return self.fd
+
+    def pin(self, name: str | os.PathLike[str] = "") -> Path:
+        """Give the map a name in the BPF file system, where it outlives this process.
+
+        ``name`` is put into the course's own folder there, and is the map's own when it is not
+        given; an absolute path is taken as it is. Returns the path, for ``open_map(pin=…)``.
+
+        Raises:
+            BpfError: the name is taken (EEXIST), or holds a dot or a slash that the BPF file
+                system refuses (EPERM, ENOENT).
+            Unsupported: the path is not in a mounted BPF file system.
+            PermissionNeeded: not allowed to.
+
+        Source: bpf(2), BPF_OBJ_PIN; Documentation/bpf/maps.rst.
+        """
+        path = kernel.PINS / (name or self.name)
+        if "." in path.name:
+            raise BpfError(
+                f"The pin {path.name!r} has a dot in it, which the BPF file system keeps for "
+                f"itself (errno {describe(errno.EPERM)}).\nUse an underscore.",
+                errno.EPERM,
+            )
+        kernel.make_pins(path)
+        error = lib().bpf_obj_pin(self.fd, os.fsencode(path))
+        if error == -errno.EEXIST:
+            raise BpfError(
+                f"There is a pin {path} already (errno {describe(errno.EEXIST)}).\n"
+                "Open it with open_map(pin=…), or remove it: it may hold somebody's data.",
+                errno.EEXIST,
+            )
+        if error:
+            self._fail(-error, f"pin as {path}", None)
+        return path
+
+    def unpin(self, name: str | os.PathLike[str] = "") -> None:
+        """Remove a pin of this map; the map lives on while anything else holds it.
+
+        Raises:
+            NotFound: there is no such pin, or it is another map's.
+        """
+        path = kernel.PINS / (name or self.name)
+        with open_map(pin=path) as there:
+            if there.id != self.id:
+                raise NotFound(f"The pin {path} is another map's, with the id {there.id}.")
+        path.unlink()
+        kernel.drop_pins()
+
     def close(self) -> None:
         """Forget the map. Closing twice is fine."""
         fd, self._fd = self._fd, -1
@@ -354,6 +411,8 @@ class BpfMap(MutableMapping[Any, Any]):
             raise LayoutError(f"The key of {self.name}: {error}") from None
 
     def _raw_value(self, value: Any) -> bytes:
+        if self.type in _OF_FILES and hasattr(value, "fileno"):
+            value = value.fileno()
         try:
             if not self.per_cpu:
                 return self.value.encode(value)
@@ -447,14 +506,9 @@ def _column(name: str, side: str, shared: set[str]) -> str:
 def _layouts(info: MapInfo) -> tuple[Layout, Layout]:
     """Key and value layouts from the map's BTF; plain integers or bytes where it has none."""
     key, value = plain(info.key_size), plain(info.value_size)
-    if not info.btf_id:
+    types = Types.of(info.btf_id)
+    if types is None:
         return key, value
-    btf = lib().btf__load_from_kernel_by_id(info.btf_id)
-    if not btf:
-        return key, value
-    size = ctypes.c_uint32()
-    types = Types(ctypes.string_at(lib().btf__raw_data(btf, ctypes.byref(size)), size.value))
-    lib().btf__free(btf)
     if info.btf_key_type_id:
         key = _fits(types.layout(info.btf_key_type_id, key=True), info.key_size)
     if info.btf_value_type_id:

@@ -8,6 +8,8 @@ import json
 import os
 import platform
 import re
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 from helpers import kernel, verifier
+from helpers.btf import Layout, Types
 from helpers.errors import (
     BpfError,
     Closed,
@@ -29,12 +32,21 @@ from helpers.errors import (
     VerifierError,
     describe,
 )
-from helpers.libbpf import LOG_SIZE, TestRunOpts, lib, messages
+from helpers.events import Events
+from helpers.libbpf import LOG_SIZE, ProgInfo, TestRunOpts, lib, messages
 from helpers.maps import BpfMap
 
-_XDP_TYPE, _XDP_ATTACH = 6, 37  # BPF_PROG_TYPE_XDP, BPF_XDP
+# enum bpf_prog_type and enum bpf_attach_type of <linux/bpf.h>, as far as they are named here
+_KPROBE, _TRACEPOINT, _XDP, _PERF_EVENT, _SK_SKB, _SK_MSG = 2, 5, 6, 7, 14, 16
+_STREAM_VERDICT, _MSG_VERDICT, _ON_XDP = 5, 7, 37
 # BCC has no SEC(): what a function is attached to follows from its context argument.
-_BCC_CONTEXTS = {"xdp_md": 6, "__sk_buff": 3, "pt_regs": 2, "bpf_perf_event_data": 7}
+_BCC_CONTEXTS = {
+    "xdp_md": _XDP,
+    "__sk_buff": 3,
+    "pt_regs": _KPROBE,
+    "bpf_perf_event_data": _PERF_EVENT,
+    "sk_msg_md": _SK_MSG,
+}
 _WRONG_SIZE = {-errno.EINVAL, -errno.ENOMEM}
 _PACKET_TYPES = {1, 3, 4, 6, 8}  # program types whose test run takes a packet
 
@@ -66,10 +78,25 @@ class Source(str):
 
 
 class Function:
-    """One program of an object: its name, type (enum bpf_prog_type), fd and how to attach it."""
+    """One program of an object: what ``prog.function(name)`` gives, the value of a program array.
 
-    def __init__(self, name: str, kind: int, fd: int, attach: Callable[[], "Link"] | None) -> None:
-        self.name, self.kind, self.fd, self.attach = name, kind, fd, attach
+    ``kind`` is its type (enum bpf_prog_type), ``hook`` what it expects to be attached to (enum
+    bpf_attach_type), ``attach`` does what its ``SEC()`` says, if that says enough.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kind: int,
+        fd: int,
+        hook: int = 0,
+        attach: "Callable[[], Link] | None" = None,
+    ) -> None:
+        self.name, self.kind, self.fd, self.hook, self.attach = name, kind, fd, hook, attach
+
+    def fileno(self) -> int:
+        """The file descriptor of the loaded program."""
+        return self.fd
 
 
 class Link:
@@ -111,8 +138,8 @@ class Program:
         free: Callable[[], object],
     ) -> None:
         self.name, self.dialect, self.maps = name, dialect, maps
-        self._functions, self._links = functions, list[Link]()
-        self._end = weakref.finalize(self, _end, self._links, maps, free)
+        self._functions, self._links, self._streams = functions, list[Link](), list[Events]()
+        self._end = weakref.finalize(self, _end, self._links, self._streams, maps, free)
 
     @property
     def programs(self) -> list[str]:
@@ -135,56 +162,84 @@ class Program:
     def __contains__(self, name: object) -> bool:
         return name in self.maps
 
-    def attach(self, name: str, device: "Device | str | None" = None) -> Link:
-        """Attach a program to where its ``SEC()`` says, until the link or the program is closed.
+    def function(self, name: str) -> Function:
+        """One loaded program, such as a program array takes as its value.
 
-        ``device`` is for programs on a network interface: its name, or an interface of the
-        sandbox, whose namespace is entered for the call.
+        Raises:
+            NotFound: no program of that name.
+            Closed: the program was closed.
+        """
+        return self._function(name)
+
+    def attach(
+        self, name: str, target: "Device | BpfMap | str | int | None" = None, *, frequency: int = 99
+    ) -> Link:
+        """Attach a program, until the link or the program is closed.
+
+        Where to is what its ``SEC()`` says, where that says enough. Else ``target`` does:
+
+        - XDP: a network interface, by name, or of the sandbox, whose namespace is entered;
+        - stream and message verdicts: the socket map whose sockets they judge;
+        - perf events: the id of the process to sample, ``frequency`` times a second of its time;
+        - tracepoints and kprobes in BCC's dialect: "category:event", or the kernel function.
 
         Raises:
             NotFound: no program or interface of that name.
+            LayoutError: a target is missing.
             Unsupported: the kernel has no such hook.
             PermissionNeeded: not allowed to.
         """
         function = self._function(name)
-        if function.kind == _XDP_TYPE:
-            link = self._attach_xdp(function, device)
-        elif function.attach is None:
+        if function.kind == _XDP:
+            link = _attach_xdp(function, target)
+        elif function.kind in (_SK_SKB, _SK_MSG):
+            link = _attach_to_map(function, target)
+        elif function.kind == _PERF_EVENT:
+            link = _attach_sampler(function, target, frequency)
+        elif function.attach:
+            link = function.attach()
+        elif function.kind in (_TRACEPOINT, _KPROBE):
+            link = _attach_probe(function, target)
+        else:
             raise Unsupported(
                 "a program that can be attached by itself", f"{name}", "Run it with prog.run()."
             )
-        else:
-            link = function.attach()
         self._links.append(link)
         return link
 
-    def _attach_xdp(self, function: Function, device: "Device | str | None") -> Link:
-        if device is None:
-            raise LayoutError(
-                f"{function.name} sees packets of one interface: say which.\n"
-                "In a sandbox:  prog.attach(name, net.server)"
-            )
-        inside: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-        if isinstance(device, str):
-            import socket
+    def events(self, name: str, *, record: str = "event", pages: int = 8) -> Events:
+        """Read the ring or perf buffer ``name``; it ends with the program.
 
-            try:
-                index = socket.if_nametoindex(device)
-            except OSError:
-                raise NotFound(f"There is no network interface {device!r}.", errno.ENODEV) from None
-        else:
-            index, inside = device.ifindex, device.inside()
-        with inside:
-            fd = lib().bpf_link_create(function.fd, index, _XDP_ATTACH, None)
-        if fd == -errno.EBUSY:
-            raise BpfError(
-                f"Another XDP program is attached to that interface (errno {describe(-fd)}).\n"
-                "Close it, or detach its link, first.",
-                -fd,
-            )
-        if fd < 0:
-            _refused(f"attach {function.name}", -fd)
-        return Link(function.name, lambda: os.close(fd))
+        Records decode as ``struct event``, or the one that ``record`` names, when the program's
+        type information has it, and are bytes otherwise. The compiler keeps a struct that a
+        global points to: ``struct event *unused __attribute__((unused));``.
+
+        The kernel tells little of losses, so the program should count them: in a map named
+        ``lost``, an array or per-CPU array whose entry 0 goes up when a reservation or an output
+        fails. ``pages`` is the size of each CPU's perf buffer, a power of two.
+
+        Raises:
+            NotFound: no map of that name.
+            BpfError: it has a reader already (EBUSY).
+            Unsupported: the map is no buffer.
+        """
+        source = self[name]
+        counter = self.maps.get("lost")
+        lost = None if counter is None else lambda: _total(counter[0])
+        stream = Events(source, self._record(record), lost, pages)
+        self._streams.append(stream)
+        return stream
+
+    def _record(self, name: str) -> Layout | None:
+        for function in self._functions.values():
+            info = ProgInfo()
+            size = ctypes.c_uint32(ctypes.sizeof(info))
+            lib().bpf_obj_get_info_by_fd(function.fd, ctypes.byref(info), ctypes.byref(size))
+            types = Types.of(info.btf_id)
+            found = types.find(name) if types else None
+            if found:
+                return found
+        return None
 
     def run(
         self, name: str, *, data: bytes | None = None, context: bytes = b"", repeat: int = 1
@@ -253,12 +308,158 @@ class Program:
         return f"{self.name}{state}: programs {', '.join(self._functions)}; maps {maps}"
 
 
-def _end(links: list[Link], maps: Mapping[str, BpfMap], free: Callable[[], object]) -> None:
+def _end(
+    links: list[Link],
+    streams: list[Events],
+    maps: Mapping[str, BpfMap],
+    free: Callable[[], object],
+) -> None:
     for link in links:
         link.close()
+    for stream in streams:
+        stream.close()
     for bpf_map in maps.values():
         bpf_map.close()
     free()
+
+
+def _total(value: Any) -> int:
+    """A counter's value: the sum over the CPUs, or the one field of a struct."""
+    return sum(map(_total, value)) if isinstance(value, list | tuple) else int(value)
+
+
+# --- attaching ------------------------------------------------------------------------------
+
+
+def _attach_xdp(function: Function, target: Any) -> Link:
+    inside: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    if isinstance(target, str):
+        try:
+            index = socket.if_nametoindex(target)
+        except OSError:
+            raise NotFound(f"There is no network interface {target!r}.", errno.ENODEV) from None
+    elif hasattr(target, "ifindex"):
+        index, inside = target.ifindex, target.inside()
+    else:
+        raise LayoutError(
+            f"{function.name} sees packets of one interface: say which.\n"
+            "In a sandbox:  prog.attach(name, net.server)"
+        )
+    with inside:
+        fd = lib().bpf_link_create(function.fd, index, _ON_XDP, None)
+    if fd == -errno.EBUSY:
+        raise BpfError(
+            f"Another XDP program is attached to that interface (errno {describe(-fd)}).\n"
+            "Close it, or detach its link, first.",
+            -fd,
+        )
+    if fd < 0:
+        _refused(f"attach {function.name}", -fd)
+    return Link(function.name, lambda: os.close(fd))
+
+
+def _attach_to_map(function: Function, target: Any) -> Link:
+    if not isinstance(target, BpfMap):
+        raise LayoutError(
+            f"{function.name} judges the sockets of one map: say which.\n"
+            'For example:  prog.attach(name, prog["sockets"])'
+        )
+    hook = function.hook or (_MSG_VERDICT if function.kind == _SK_MSG else _STREAM_VERDICT)
+    # A descriptor of the link's own: the map may be closed before the link is.
+    program, sockets = os.dup(function.fd), os.dup(target.fd)
+
+    def detach() -> None:
+        lib().bpf_prog_detach2(program, sockets, hook)
+        os.close(program)
+        os.close(sockets)
+
+    error = lib().bpf_prog_attach(program, sockets, hook, 0)
+    if error:
+        os.close(program)
+        os.close(sockets)
+        _refused(f"attach {function.name} to {target.name}", -error)
+    return Link(function.name, detach)
+
+
+def _attach_sampler(function: Function, target: Any, frequency: int) -> Link:
+    if not isinstance(target, int):
+        raise LayoutError(
+            f"{function.name} samples one process: say which.\n"
+            "Yours:  prog.attach(name, os.getpid())"
+        )
+    try:
+        threads = [int(path.name) for path in Path(f"/proc/{target}/task").iterdir()]
+    except OSError:
+        raise NotFound(f"There is no process {target}.", errno.ESRCH) from None
+    # PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CPU_CLOCK: it needs no counter of the CPU's own.
+    return _perf_link(function, [(thread, -1) for thread in threads], 1, 0, frequency=frequency)
+
+
+def _attach_probe(function: Function, target: Any) -> Link:
+    if not isinstance(target, str):
+        raise LayoutError(
+            f"{function.name} needs a place: say which.\n"
+            'A tracepoint:  prog.attach(name, "syscalls:sys_enter_getppid")\n'
+            'A kernel function:  prog.attach(name, "tcp_connect")'
+        )
+    if function.kind == _KPROBE:
+        door = Path("/sys/bus/event_source/devices/kprobe/type")
+        if not door.exists():
+            raise _no_hook(f"kprobe/{target}", errno.ENOENT)
+        return _perf_link(function, [(-1, 0)], int(door.read_text()), 0, place=target.encode())
+    place = Path("/sys/kernel/tracing/events", *target.split(":"), "id")
+    if not place.exists():
+        raise _no_hook(f"tracepoint/{target.replace(':', '/')}", errno.ENOENT)
+    return _perf_link(function, [(-1, 0)], 2, int(place.read_text()))
+
+
+def _perf_link(
+    function: Function,
+    where: list[tuple[int, int]],
+    kind: int,
+    config: int,
+    *,
+    frequency: int = 0,
+    place: bytes = b"",
+) -> Link:
+    """Open a perf event for each (thread, CPU), and have it run the program."""
+    name = ctypes.create_string_buffer(place)
+    flags = 1 << 10 if frequency else 0  # freq
+    attr = struct.pack(
+        "<IIQQQQQIIQQ64x",
+        kind, 128, config, frequency or 1, 0, 0, flags, 0, 0,
+        ctypes.addressof(name) if place else 0, 0,
+    )  # fmt: skip
+    number = {"x86_64": 298, "aarch64": 241}[platform.machine()]  # perf_event_open(2)
+    libc = ctypes.CDLL(None, use_errno=True)
+    fds: list[int] = []
+
+    def close() -> None:
+        for fd in fds:
+            os.close(fd)
+
+    link = Link(function.name, close)
+    for thread, cpu in where:
+        fd = libc.syscall(number, attr, thread, cpu, -1, 8)  # PERF_FLAG_FD_CLOEXEC
+        if fd >= 0:
+            fds.append(fd)
+        # PERF_EVENT_IOC_SET_BPF
+        if fd < 0 or libc.ioctl(fd, ctypes.c_ulong(0x40042408), function.fd) < 0:
+            error = ctypes.get_errno()
+            link.close()
+            if error in (errno.ENOENT, errno.EOPNOTSUPP, errno.EINVAL):
+                raise _no_hook(place.decode() or function.name, error)
+            _refused(f"attach {function.name}", error)
+        libc.ioctl(fd, 0x2400, 0)  # PERF_EVENT_IOC_ENABLE
+    return link
+
+
+def _no_hook(hook: str, number: int, said: str = "") -> Unsupported:
+    return Unsupported(
+        f"a kernel with the hook {hook}",
+        f"Linux {platform.release()}, which answers {describe(number)}{said}",
+        "See what this kernel has with: ./course doctor",
+    )
 
 
 def _address(data: bytes) -> int | None:
@@ -288,18 +489,21 @@ def load(
     name: str | None = None,
     defines: Mapping[str, int] | None = None,
     flags: Iterable[str] = (),
+    maps: Mapping[str, BpfMap] | None = None,
 ) -> Program:
     """Compile BPF C, pass it through the verifier, and load it into this kernel.
 
     ``path`` is looked up here, then in the course's ``bpf`` folder; ``topic.bpf.c`` is in libbpf's
     dialect, ``topic.bcc.c`` in BCC's. ``text`` is C itself, in ``dialect`` ("libbpf", unless you
     say "bcc"), under ``name`` in messages. ``defines`` become C macros; ``flags`` go to clang as
-    they are. ``#include "…"`` looks beside the file, then in the course's ``bpf`` folder.
+    they are. ``#include "…"`` looks beside the file, then in the course's ``bpf`` folder. ``maps``,
+    by the names that the C gives them, are used instead of new ones, with the data they hold.
 
     Cost: a libbpf object is compiled once and kept, 0.1 to 0.4 s; BCC compiles each time.
 
     Raises:
-        NotFound: no such file.
+        NotFound: no such file, or no map of that name in it.
+        LayoutError: a map to be used again differs from what the C declares.
         CompileError: clang refused it.
         VerifierError: the kernel refused it.
         Unsupported: the machine lacks clang, BCC, headers or a map type.
@@ -317,8 +521,13 @@ def load(
     name = name or ("cell.bcc.c" if dialect == "bcc" else "cell.bpf.c")
     folders = [kernel.ROOT / "bpf"] if path is None else [file.parent, kernel.ROOT / "bpf"]
     given = [f"-D{key}={value}" for key, value in sorted((defines or {}).items())]
-    make = _load_bcc if dialect == "bcc" else _load_libbpf
-    program = make(str(text), name, [*(f"-I{folder}" for folder in folders), *given, *flags])
+    flags = [*(f"-I{folder}" for folder in folders), *given, *flags]
+    if dialect == "libbpf":
+        program = _load_libbpf(str(text), name, flags, maps or {})
+    elif maps:
+        raise Unsupported("libbpf's dialect", "BCC, which makes maps anew", "Leave out maps=.")
+    else:
+        program = _load_bcc(str(text), name, flags)
     _close_on_rerun(program)
     return program
 
@@ -359,7 +568,7 @@ def source(path: str | os.PathLike[str], part: str | None = None) -> Source:
     raise NotFound(f"{path} declares no {part!r}.")
 
 
-def _load_libbpf(text: str, name: str, flags: list[str]) -> Program:
+def _load_libbpf(text: str, name: str, flags: list[str], given: Mapping[str, BpfMap]) -> Program:
     path = _compile(text, name, flags)
     so = lib()
     with messages() as said:
@@ -367,6 +576,11 @@ def _load_libbpf(text: str, name: str, flags: list[str]) -> Program:
         if not obj:
             number = ctypes.get_errno()
             raise BpfError(f"{name} is no BPF object (errno {describe(number)}).\n{_tail(said)}")
+        try:
+            _reuse(obj, name, given)
+        except BaseException:
+            so.bpf_object__close(obj)
+            raise
         logs = {}
         for function in _each(so.bpf_object__next_program, obj):
             log = (ctypes.c_char * LOG_SIZE)()  # untouched pages cost nothing
@@ -388,8 +602,34 @@ def _load_libbpf(text: str, name: str, flags: list[str]) -> Program:
     for one in _each(so.bpf_object__next_program, obj):
         title = so.bpf_program__name(one).decode()
         kind, fd = so.bpf_program__type(one), so.bpf_program__fd(one)
-        functions[title] = Function(title, kind, fd, _attacher(one, title))
+        hook = so.bpf_program__expected_attach_type(one)
+        functions[title] = Function(title, kind, fd, hook, _attacher(one, title))
     return Program(name, "libbpf", functions, maps, lambda: so.bpf_object__close(obj))
+
+
+def _reuse(obj: int, name: str, given: Mapping[str, BpfMap]) -> None:
+    """Have the object use maps that exist, if they are what it declares."""
+    so = lib()
+    declared = {so.bpf_map__name(m).decode(): m for m in _each(so.bpf_object__next_map, obj)}
+    for title, old in given.items():
+        if title not in declared:
+            raise NotFound(f"{name} declares no map {title!r}, but {', '.join(declared)}.")
+        new = declared[title]
+        types = Types.at(so.bpf_object__btf(obj))
+        ids = so.bpf_map__btf_key_type_id(new), so.bpf_map__btf_value_type_id(new)
+        pairs = {
+            "type": (kernel.MAP_TYPES[so.bpf_map__type(new)], old.type),
+            "max_entries": (so.bpf_map__max_entries(new), old.max_entries),
+            "key": (types.layout(ids[0]).shape if ids[0] else "", old.key.shape),
+            "value": (types.layout(ids[1]).shape if ids[1] else "", old.value.shape),
+        }
+        for what, (wanted, found) in pairs.items():
+            if wanted and wanted != found:
+                raise LayoutError(
+                    f"{title} cannot be used again: its {what} is {found}, and {name} declares "
+                    f"{wanted}.\nDeclare it as it is, or unpin the old map and begin a new one."
+                )
+        so.bpf_map__reuse_fd(new, old.fd)
 
 
 def _each(step: Callable[[int, int | None], int], obj: int) -> Iterator[int]:
@@ -408,11 +648,7 @@ def _attacher(function: int, name: str) -> Callable[[], Link]:
             section = lib().bpf_program__section_name(function).decode()
             if number in (errno.EPERM, errno.EACCES):
                 raise PermissionNeeded(f"attach {name} to {section}")
-            raise Unsupported(
-                f"a kernel with the hook {section}",
-                f"Linux {platform.release()}, which answers {describe(number)}. {_tail(said)}",
-                "See what this kernel has with: ./course doctor",
-            )
+            raise _no_hook(section, number, f". {_tail(said)}")
         return Link(name, lambda: lib().bpf_link__destroy(link))
 
     return attach
@@ -551,7 +787,7 @@ def _load_bcc(text: str, name: str, flags: list[str]) -> Program:
             except Exception as error:
                 kernel.free_bcc(module)
                 _bcc_failed(text, name, str(error), said(), VerifierError)
-        functions[title] = Function(title, kind, loaded.fd, None)
+        functions[title] = Function(title, kind, loaded.fd)
     maps = {}
     for i in range(native.bpf_num_tables(module.module)):
         title = native.bpf_table_name(module.module, i).decode()

@@ -64,6 +64,17 @@ def _left() -> dict[str, str]:
     return found | {str(path): "" for path in files}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the notebook cells that need what this kernel lacks, and say what would run them."""
+    if kernel.has_kprobes():
+        return
+    for item in items:
+        cell = getattr(item, "cell", None)
+        if cell and "needs-kprobe" in cell.metadata.get("tags", []):
+            reason = "this kernel has no kprobes: run it on a distribution's own kernel"
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """Fail the run when a program, map, link, pin or namespace of it is still there at its end."""
