@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from helpers.errors import BpfError, PermissionNeeded, Unsupported, describe
+from helpers.errors import BpfError, NotFound, PermissionNeeded, Unsupported, describe
 from helpers.libbpf import MapInfo, ProgInfo, lib
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,6 +86,18 @@ def has_kprobes() -> bool:
     """Can programs be attached to kernel functions here? (Either perf's door or tracefs's.)"""
     doors = ("/sys/bus/event_source/devices/kprobe/type", "/sys/kernel/tracing/kprobe_events")
     return any(os.path.exists(door) for door in doors)
+
+
+def needs(feature: str) -> bool:
+    """Is the feature ("kprobe") here? If not, print what a cell would need, and how to get it."""
+    if feature != "kprobe":
+        raise NotFound(f'The course knows the feature "kprobe", not {feature!r}.')
+    if not has_kprobes():
+        print(
+            "This cell needs kprobes (CONFIG_KPROBES), and this kernel was built without them.\n"
+            "Run it on a distribution's own kernel: Debian 12 and 13 and Ubuntu 24.04 have them."
+        )
+    return has_kprobes()
 
 
 @functools.cache

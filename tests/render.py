@@ -13,8 +13,6 @@ from typing import Any
 import nbformat
 from nbclient import NotebookClient
 
-from helpers import kernel
-
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -37,10 +35,6 @@ def normalise(notebook: Any) -> Any:
     return nbformat.from_dict(notebook)
 
 
-def _needs_kprobe(cell: Any) -> bool:
-    return "needs-kprobe" in cell.metadata.get("tags", [])
-
-
 def render(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
@@ -49,12 +43,7 @@ def render(path: Path) -> None:
     client = NotebookClient(
         notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": path.parent}}
     )
-    waived = [] if kernel.has_kprobes() else [c for c in notebook.cells if _needs_kprobe(c)]
-    for cell in waived:  # it will say what it needs, and that is its output here
-        cell.metadata.tags.append("raises-exception")
     client.execute()
-    for cell in waived:
-        cell.metadata.tags.remove("raises-exception")
     path.write_text(nbformat.writes(normalise(notebook)) + "\n")
 
 

@@ -34,7 +34,7 @@ def test_a_notebook_is_in_its_committed_form(path: Path) -> None:
         assert len([line for line in source.splitlines() if line.strip()]) <= 12, source
         assert all(len(line) <= 88 for line in source.splitlines()), source  # a page's width
         failed = any(output["output_type"] == "error" for output in cell["outputs"])
-        assert failed == ("raises-exception" in tags) or "needs-kprobe" in tags, source
+        assert failed == ("raises-exception" in tags), source
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=identify)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from helpers.kernel import ROOT, has_kprobes
+from helpers.kernel import ROOT
 from tests.test_hygiene import NOTEBOOKS, identify
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -90,8 +90,7 @@ def test_a_notebook_runs_from_top_to_bottom(
         for cell in cells(page):
             failed = [o for o in cell["outputs"] if o["output_type"] == "error"]
             tagged = "raises-exception" in cell["metadata"].get("tags", [])
-            waived = "needs-kprobe" in cell["metadata"].get("tags", []) and not has_kprobes()
-            assert bool(failed) == tagged or waived, "".join(cell["source"])
+            assert bool(failed) == tagged, "".join(cell["source"])
         page.screenshot(path=tmp_path / f"{path.stem}.png")
     finally:
         page.evaluate("() => window.jupyterapp.shell.currentWidget?.sessionContext?.shutdown?.()")
