@@ -49,18 +49,19 @@ static int parse(struct xdp_md *ctx, struct conn_key *key)
 int count_packets(struct xdp_md *ctx)
 {
 	struct conn_key key = {};
-	struct conn_stats first = { .packets = 1, .bytes = ctx->data_end - ctx->data };
-	struct conn_stats *seen;
+	struct conn_stats *seen, fresh = {};
 
 	if (parse(ctx, &key))
 		return XDP_PASS;
 	seen = connections.lookup(&key);
-	if (seen) {
-		__sync_fetch_and_add(&seen->packets, 1);
-		__sync_fetch_and_add(&seen->bytes, first.bytes);
-		return XDP_PASS;
+	if (!seen) {
+		fresh.start_ns = bpf_ktime_get_ns();
+		connections.insert(&key, &fresh);
+		seen = connections.lookup(&key);
 	}
-	first.start_ns = bpf_ktime_get_ns();
-	connections.insert(&key, &first);
+	if (!seen)
+		return XDP_PASS;
+	__sync_fetch_and_add(&seen->packets, 1);
+	__sync_fetch_and_add(&seen->bytes, ctx->data_end - ctx->data);
 	return XDP_PASS;
 }

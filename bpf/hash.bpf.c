@@ -58,19 +58,20 @@ SEC("xdp")
 int count_packets(struct xdp_md *ctx)
 {
 	struct conn_key key = {};
-	struct conn_stats first = { .packets = 1, .bytes = ctx->data_end - ctx->data };
-	struct conn_stats *seen;
+	struct conn_stats *seen, fresh = {};
 
 	if (parse(ctx, &key))
 		return XDP_PASS;
 	seen = bpf_map_lookup_elem(&connections, &key);
-	if (seen) {
-		__sync_fetch_and_add(&seen->packets, 1);
-		__sync_fetch_and_add(&seen->bytes, first.bytes);
-		return XDP_PASS;
+	if (!seen) {
+		fresh.start_ns = bpf_ktime_get_ns();
+		bpf_map_update_elem(&connections, &key, &fresh, BPF_NOEXIST);
+		seen = bpf_map_lookup_elem(&connections, &key);
 	}
-	first.start_ns = bpf_ktime_get_ns();
-	bpf_map_update_elem(&connections, &key, &first, BPF_NOEXIST);
+	if (!seen)
+		return XDP_PASS;
+	__sync_fetch_and_add(&seen->packets, 1);
+	__sync_fetch_and_add(&seen->bytes, ctx->data_end - ctx->data);
 	return XDP_PASS;
 }
 

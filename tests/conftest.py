@@ -1,9 +1,12 @@
 """What every test relies on: root, a private cache and work folder, and a kernel left clean."""
 
+import atexit
 import contextlib
 import gc
 import os
 import re
+import shutil
+import tempfile
 import time
 import uuid
 from collections import defaultdict
@@ -15,6 +18,10 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 from helpers import kernel
 from helpers.kernel import objects
+
+# What a learner wrote must not change what the notebooks of a test show.
+os.environ["BPF_COURSE_WORK"] = os.path.join(tempfile.mkdtemp(prefix="course-"), "work")
+atexit.register(shutil.rmtree, os.path.dirname(os.environ["BPF_COURSE_WORK"]))
 
 set_hypothesis_home_dir(kernel.cache_dir("hypothesis"))  # not into the checkout
 

@@ -1,0 +1,60 @@
+"""``%%bpf``: BPF C in a notebook cell.
+
+    %%bpf prog            compile, load, and bind the Program to the name prog
+    %%bpf prog bcc        the same, in BCC's dialect
+    %%bpf lab=02          save it as the program of lab 02, and see whether it loads
+
+``from helpers import lab`` brings it, and so does ``%load_ext helpers.magic``.
+"""
+
+import sys
+from typing import Any
+
+USAGE = "Write  %%bpf NAME  or  %%bpf lab=NN,  and the word bcc behind it for BCC's dialect."
+
+
+def bpf(line: str, cell: str) -> Any:
+    """Load the cell's C: as a Program under a Python name, or as the program of a lab.
+
+    A name that held a Program before gets the new one; the old one is closed first.
+
+    Raises:
+        UsageError: the line is neither of the forms above.
+        BpfError: as ``load()``; a lab shows it as feedback instead.
+    """
+    from IPython.core.error import UsageError
+
+    target, *rest = line.split() or [""]
+    dialect = rest[0] if rest else "libbpf"
+    if len(rest) > 1 or dialect not in ("libbpf", "bcc"):
+        raise UsageError(USAGE)
+    if target.startswith("lab="):
+        from helpers import lab
+
+        return lab.open(target.removeprefix("lab=")).submit(cell, dialect)
+    if not target.isidentifier():
+        raise UsageError(USAGE)
+    _bind(target, cell, dialect)
+    return None
+
+
+def _bind(name: str, cell: str, dialect: str) -> None:
+    from helpers.program import Program, load
+
+    names = _shell().user_ns
+    before = names.get(name)
+    if isinstance(before, Program):
+        before.close()
+    # An empty line in place of the magic's own: so the editor and clang number lines alike.
+    file = f"{name}.bcc.c" if dialect == "bcc" else f"{name}.bpf.c"
+    names[name] = program = load(text=f"\n{cell}", dialect=dialect, name=file)
+    print(program)
+
+
+def _shell() -> Any:
+    return sys.modules["IPython"].get_ipython()
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """IPython calls this for ``%load_ext helpers.magic``."""
+    shell.register_magic_function(bpf, "cell", "bpf")

@@ -1,0 +1,69 @@
+"""Every lab's check, proved: the starter, each solution and each wrong program get their due."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from helpers import lab
+from helpers.kernel import ROOT
+
+LABS = sorted(path.parent for path in ROOT.glob("labs/*/lab.py"))
+SOLUTIONS = sorted(ROOT.glob("labs/*/solutions/*.c"))
+WRONG = sorted(ROOT.glob("labs/*/wrong/*.c"))
+said: dict[Path, str] = {}  # what the wrong programs were told
+
+
+def identify(path: Path) -> str:
+    return str(path.relative_to(ROOT / "labs"))
+
+
+def judge(path: Path) -> lab.Result:
+    folder = next(folder for folder in LABS if path.is_relative_to(folder))
+    return lab.open(folder.name).check_file(path)
+
+
+@pytest.mark.parametrize("folder", LABS, ids=identify)
+def test_a_lab_is_whole(folder: Path) -> None:
+    ex = lab.open(folder.name)
+    assert (folder / "lab.ipynb").is_file()
+    assert ex.title and len(ex.hints) == 3 and all(ex.hints)
+    assert len(ex.solutions()) >= 2 and len(ex.wrongs()) >= 6
+    for path in ex.solutions():
+        assert path.read_text().startswith("// solution: "), path
+
+
+@pytest.mark.parametrize("folder", LABS, ids=identify)
+def test_the_starter_compiles_and_counts_as_not_attempted(folder: Path) -> None:
+    from helpers import load
+
+    for path in folder.glob("starter.*.c"):
+        load(path).close()
+        assert isinstance(judge(path), lab.NotAttempted)
+
+
+@pytest.mark.parametrize("path", SOLUTIONS, ids=identify)
+def test_a_solution_is_right(path: Path) -> None:
+    result = judge(path)
+    assert isinstance(result, lab.Right), result
+
+
+@pytest.mark.parametrize("path", WRONG, ids=identify)
+def test_a_wrong_program_is_told_what_is_wrong(path: Path) -> None:
+    first, _, _ = path.read_text().partition("\n")
+    assert first.startswith("// expect: ")
+    result = judge(path)
+    assert isinstance(result, lab.Wrong), result
+    assert first.removeprefix("// expect: ") in repr(result)
+    said[path] = repr(result)
+
+
+@pytest.mark.parametrize("folder", LABS, ids=identify)
+def test_no_two_wrong_programs_are_told_the_same(folder: Path) -> None:
+    """Numbers, names of files and protocols aside: they differ from run to run."""
+    told: dict[str, Path] = {}
+    for path in lab.open(folder.name).wrongs():
+        text = said.get(path) or repr(judge(path))
+        plain = re.sub(r"0x[0-9a-f]+|[\d.,:]+|TCP|UDP", "#", text.replace(path.name, ""))
+        assert plain not in told, f"{path.name} and {told[plain].name} are both told: {text}"
+        told[plain] = path
