@@ -394,11 +394,10 @@ def _try_map() -> str:
 
 
 def _mounted(path: Path, kind: str) -> str:
-    for line in Path("/proc/mounts").read_text().splitlines():
-        _, where, what, *_ = line.split()
-        if where == str(path) and what == kind:
-            return str(path)
-    raise BpfError(f"{path} is not mounted")
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    if [what for _, where, what, *_ in mounts if where == str(path)][-1:] != [kind]:
+        raise BpfError(f"{path} is not mounted")  # or something else over it
+    return str(path)
 
 
 def _try_namespace() -> str:
