@@ -40,10 +40,15 @@ def test_the_doctor_says_what_is_missing(tmp_path: Path) -> None:
 
 def test_the_doctor_sees_what_is_not_mounted() -> None:
     """In a mount namespace of the test's own, with bpffs and tracefs out of sight."""
-    hide = "mount -t tmpfs none /sys/fs/bpf && mount -t tmpfs none /sys/kernel/tracing"
-    script = f"{hide} && {sys.executable} -m helpers.cli doctor --json"
+    places = ("/sys/fs/bpf", "/sys/kernel/tracing")
+    # Private first: else a mount over it would show up outside as well.
+    hide = [f"mount --make-private {at} && mount -t tmpfs none {at}" for at in places]
+    script = " && ".join([*hide, f"{sys.executable} -m helpers.cli doctor --json"])
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, cwd=kernel.ROOT
+        ["unshare", "--mount", "--propagation", "unchanged", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=kernel.ROOT,
     )
     found = {f["what"]: f for f in json.loads(done.stdout)["findings"]}
     for what in ("bpffs", "tracefs"):
