@@ -6,8 +6,8 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -63,14 +63,9 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-def cells(page: Page) -> list[dict[str, Any]]:
-    return page.evaluate(CELLS)
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=identify)
-def test_a_notebook_runs_from_top_to_bottom(
-    path: Path, lab: str, browser: Browser, tmp_path: Path
-) -> None:
+@contextmanager
+def opened(path: Path, lab: str, browser: Browser) -> Iterator[Page]:
+    """A notebook in JupyterLab, with a kernel; then no error, no request elsewhere, no change."""
     before = path.read_bytes()
     page = browser.new_page(viewport={"width": 1200, "height": 7000})
     page.set_default_timeout(90_000)
@@ -83,18 +78,38 @@ def test_a_notebook_runs_from_top_to_bottom(
         # A fresh workspace: else the notebooks of the tests before open beside this one.
         page.goto(f"{lab.replace('notebooks/00_start_here.ipynb', identify(path))}&reset")
         page.wait_for_function(IDLE)
-        page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
-        # The command is done early when a cell raises, as it should here: look for the last count.
-        page.wait_for_function(f"() => ({CELLS})().every(cell => cell.execution_count)")
-        page.wait_for_function(IDLE)
-        for cell in cells(page):
-            failed = [o for o in cell["outputs"] if o["output_type"] == "error"]
-            tagged = "raises-exception" in cell["metadata"].get("tags", [])
-            assert bool(failed) == tagged, "".join(cell["source"])
-        page.screenshot(path=tmp_path / f"{path.stem}.png")
+        yield page
     finally:
         page.evaluate("() => window.jupyterapp.shell.currentWidget?.sessionContext?.shutdown?.()")
         page.close()
     assert not errors
     assert all(url.startswith(("http://127.0.0.1:", "data:", "blob:")) for url in elsewhere)
     assert path.read_bytes() == before
+
+
+def run_all(page: Page) -> None:
+    """Run all cells: those that should raise do, and no other."""
+    page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    # The command is done early when a cell raises, as it should here: look for the last count.
+    page.wait_for_function(f"() => ({CELLS})().every(cell => cell.execution_count)")
+    page.wait_for_function(IDLE)
+    for cell in page.evaluate(CELLS):
+        failed = [o for o in cell["outputs"] if o["output_type"] == "error"]
+        tagged = "raises-exception" in cell["metadata"].get("tags", [])
+        assert bool(failed) == tagged, "".join(cell["source"])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=identify)
+def test_a_notebook_runs_from_top_to_bottom(
+    path: Path, lab: str, browser: Browser, tmp_path: Path
+) -> None:
+    with opened(path, lab, browser) as page:
+        run_all(page)
+        page.screenshot(path=tmp_path / f"{path.stem}.png")
+
+
+def test_cells_that_run_again_replace_what_they_loaded(lab: str, browser: Browser) -> None:
+    """As learners do: all of it, and all of it again, in one kernel."""
+    with opened(ROOT / "notebooks/02_hash_maps.ipynb", lab, browser) as page:
+        run_all(page)
+        run_all(page)
