@@ -1,4 +1,4 @@
-// expect: cannot tell what type of program count is
+// expect: SEC("
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 #include "connection.h"
 
