@@ -6,10 +6,11 @@ from typing import Any
 _HOME = {
     "load": "program",
     "source": "program",
+    "build": "userside",
     "open_map": "maps",
     "doctor": "kernel",
 }
-_MODULES = {"compare", "errors", "kernel", "lab", "plots", "sandbox", "widgets"}
+_MODULES = {"compare", "errors", "kernel", "lab", "plots", "sandbox", "symbols", "widgets"}
 
 __all__ = [*_HOME, *sorted(_MODULES)]
 

@@ -79,9 +79,15 @@ class Layout:
 
     @property
     def shape(self) -> str:
-        """The type in full: equal for two types that lie in memory in the same way."""
-        inner = ", ".join(f"{name} at {offset}" for name, offset, _ in self.fields)
-        return f"{self!r}" if inner == f"{self.ctype} at 0" else f"{self!r}: {inner}"
+        """The type in full, for messages: with all its members and where they lie."""
+        return f"{self!r}"
+
+    def matches(self, other: "Layout") -> bool:
+        """Do both mean the same by the same bytes? What a type is called does not count."""
+        if self.code or other.code:
+            return self.dtype == other.dtype
+        alike = type(self) is type(other) and self.dtype == other.dtype
+        return alike and (self.fields == other.fields or not isinstance(self, Record))
 
     @property
     def dtype(self) -> np.dtype:
@@ -319,7 +325,7 @@ class Record(Layout):
             inner = member.layout
             self.names += [member.name] if member.name else getattr(inner, "names", [])
         # A C name that namedtuple refuses (a keyword, a leading _) becomes its position: _0, _1.
-        short = ctype.split()[-1]
+        short = ctype.split()[-1].lstrip(".")  # .bss is bss
         title = short if short.isidentifier() else "anon"
         self.type: Any = namedtuple(title, self.names, rename=True)  # type: ignore[misc]
         self._struct = self._flat()
@@ -405,6 +411,11 @@ class Record(Layout):
                     f"about {name!r}: {given[name]!r} was overwritten by {found[name]!r}.\n"
                     "Give one member, as a dict."
                 )
+
+    @property
+    def shape(self) -> str:
+        inner = ", ".join(f"{m.layout.ctype} {m.name} at {m.offset}" for m in self.members)
+        return f"{self!r}: {inner}"
 
     @property
     def dtype(self) -> np.dtype:

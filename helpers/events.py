@@ -111,6 +111,8 @@ class Events:
         while not self._records and (left := deadline - time.monotonic()) > 0:
             # In steps, so that an interrupt from the notebook gets through.
             self._check(self._poll(self._reader, min(100, 1 + int(1000 * left))))
+            # poll() looks only where it was woken, and a program may wake nobody.
+            self._check(self._consume(self._reader))
         taken = self._records[:]
         del self._records[: len(taken)]
         self._count(len(taken))

@@ -9,16 +9,17 @@ import html
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from helpers.errors import BpfError, NotFound, PermissionNeeded, Unsupported, describe
-from helpers.libbpf import MapInfo, ProgInfo, lib
+from helpers.libbpf import MapCreateOpts, MapInfo, ProgInfo, lib
 
 ROOT = Path(__file__).resolve().parent.parent
 BPFFS = Path("/sys/fs/bpf")
@@ -77,8 +78,130 @@ def online_cpus() -> list[int]:
 
 
 def has_map_type(name: str) -> bool:
-    """Does this kernel make maps of this type? Tried with a small map of that type."""
-    return lib().libbpf_probe_bpf_map_type(MAP_TYPES.index(name), None) == 1
+    """Does this kernel make maps of this type? Tried with a small map of that type.
+
+    Raises:
+        NotFound: the course knows no type of that name.
+    """
+    if name not in MAP_TYPES:
+        raise NotFound(f"There is no map type {name!r}.\nThere are: {', '.join(MAP_TYPES[1:])}.")
+    number = MAP_TYPES.index(name)
+    answer: int = lib().libbpf_probe_bpf_map_type(number, None)
+    # A libbpf older than the type says neither yes nor no (libbpf 1.1 ends at cgrp_storage).
+    return answer == 1 if answer >= 0 or name not in _YOUNG else _makes(number, *_YOUNG[name])
+
+
+_YOUNG = {"arena": (0, 0, 1 << 10), "insn_array": (4, 16, 0)}  # key size, value size, map flags
+
+
+def _makes(number: int, key_size: int, value_size: int, flags: int) -> bool:
+    opts = MapCreateOpts(ctypes.sizeof(MapCreateOpts), map_flags=flags)
+    fd = lib().bpf_map_create(number, b"", key_size, value_size, 1, ctypes.byref(opts))
+    if fd >= 0:
+        os.close(fd)
+    return bool(fd >= 0)
+
+
+class MapType(NamedTuple):
+    """A type of map: what it is by the documentation, and whether this kernel makes it.
+
+    ``here`` was tried; it is None for a type that the kernel names and the course does not know.
+    ``missing`` means: a kernel of this version should have it, and this one refuses.
+    """
+
+    name: str
+    key: str
+    value: str
+    use: str
+    since: str
+    commit: str
+    here: bool | None
+    missing: bool
+
+
+# Key | value | use | since | commit, for each of MAP_TYPES but the first. Versions and commits:
+# docs/kernel-versions.md of BCC, and docs.ebpf.io.
+_ABOUT = """
+hash | any fixed size | any fixed size | look up by anything: connections, processes | 3.19 | 0f8e4bd8a1fc
+array | index | any fixed size | counters and settings under small numbers | 3.19 | 28fbcfa08d8e
+prog_array | index | program | tail calls: jump into another program | 4.2 | 04fd61ab36ec
+perf_event_array | CPU | perf buffer | stream events, a buffer for each CPU | 4.3 | ea317b267e9d
+percpu_hash | any fixed size | one for each CPU | count under any key without sharing | 4.6 | 824bd0ce6c7c
+percpu_array | index | one for each CPU | count under small numbers without sharing | 4.6 | a10423b87a7e
+stack_trace | stack id | return addresses | profiles: which code was running | 4.6 | d5a3b1f69186
+cgroup_array | index | cgroup | ask whether a task is in a cgroup | 4.8 | 4ed8ec521ed5
+lru_hash | any fixed size | any fixed size | a cache that evicts when it is full | 4.10 | 29ba732acbee
+lru_percpu_hash | any fixed size | one for each CPU | such a cache, without sharing | 4.10 | 8f8449384ec3
+lpm_trie | prefix and bits | any fixed size | longest match of an address, as routers do | 4.11 | b95a5c4db09b
+array_of_maps | index | map | swap a whole map in one step | 4.12 | 56f668dfe00d
+hash_of_maps | any fixed size | map | a map for each customer, say | 4.12 | bcc6b1b7ebf8
+devmap | index | network interface | send packets out of another interface | 4.14 | 546ac1ffb70d
+sockmap | index | socket | hand bytes from socket to socket | 4.14 | 174a79ff9515
+cpumap | CPU | queue length | have another CPU take a packet | 4.15 | 6710e1126934
+xskmap | index | AF_XDP socket | hand packets to user space | 4.18 | fbfc504a24f5
+sockhash | any fixed size | socket | the same as sockmap, by any key | 4.18 | 81110384441a
+cgroup_storage | cgroup | any fixed size | data of a cgroup; cgrp_storage replaces it | 4.19 | de9cbbaadba5
+reuseport_sockarray | index | socket | choose which of many listeners gets a client | 4.19 | 5dc4c4b7d4e8
+percpu_cgroup_storage | cgroup | one for each CPU | the same, without sharing | 4.20 | b741f1630346
+queue | none | any fixed size | first in, first out | 4.20 | f1a2e44a3aec
+stack | none | any fixed size | last in, first out | 4.20 | f1a2e44a3aec
+sk_storage | socket | any fixed size | data that goes when its socket goes | 5.2 | 6ac99e8f23d4
+devmap_hash | any number | network interface | devmap for numbers far apart | 5.4 | 6f9d451ab1a3
+struct_ops | 0 | struct of functions | parts of the kernel as programs | 5.6 | 85d33df357b6
+ringbuf | none | records of any length | stream events, one buffer for all CPUs | 5.8 | 457f44363a88
+inode_storage | file | any fixed size | data that goes when its file goes | 5.10 | 8ea636848aca
+task_storage | task | any fixed size | data that goes when its task ends | 5.11 | 4cf1bc1f1045
+bloom_filter | none | any fixed size | surely not seen before, or maybe | 5.16 | 9330986c0300
+user_ringbuf | none | records of any length | stream from user space to a program | 6.1 | 583c1f420173
+cgrp_storage | cgroup | any fixed size | data that goes when its cgroup goes | 6.2 | c4bcfb38a95e
+arena | none | pages | memory shared with user space, pointers and all | 6.9 | 317460317a02
+insn_array | index | place in a program | jump tables | 6.19 | b4ce5923e780
+"""  # noqa: E501
+
+
+def map_types() -> list[MapType]:
+    """Every type of map that the course or this kernel knows, and whether this kernel makes it.
+
+    The list goes into ``pandas.DataFrame`` as it is. Support is tried, not looked up.
+
+    Cost: under 10 ms; once 0.5 s, to write down what the kernel calls its types.
+
+    Source: docs/kernel-versions.md of iovisor/bcc; docs.ebpf.io/linux/map-type.
+    """
+    found = []
+    for line in _ABOUT.strip().splitlines():
+        name, key, value, use, since, commit = line.split(" | ")
+        here = has_map_type(name)
+        found.append(MapType(name, key, value, use, since, commit, here, _has(since) and not here))
+    enum = re.search(r"enum bpf_map_type \{(.*?)\}", _vmlinux_text(), re.DOTALL)
+    for name, number in re.findall(r"\bBPF_MAP_TYPE_(\w+) = (\d+)", enum[1] if enum else ""):
+        if int(number) >= len(MAP_TYPES):
+            found.append(MapType(name.lower(), "", "", "", "", "", None, False))
+    return found
+
+
+def _vmlinux_text() -> str:
+    try:
+        return (vmlinux_header() / "vmlinux.h").read_text()
+    except Unsupported:  # no BTF: then the kernel names nothing
+        return ""
+
+
+def _has(since: str) -> bool:
+    """Is the running kernel of that version or later?"""
+    return version_here() >= _two_numbers(since)
+
+
+def version_here() -> tuple[int, ...]:
+    """The first two numbers of the running kernel: (6, 1) of 6.1.0-28-amd64.
+
+    To check what documentation says of a version; to know what a kernel can do, try it.
+    """
+    return _two_numbers(platform.release())
+
+
+def _two_numbers(release: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", release)[:2])
 
 
 @functools.cache
@@ -235,6 +358,8 @@ def make_pins(path: Path) -> None:
 
     Raises:
         Unsupported: no BPF file system is mounted there.
+        BpfError: a folder of ours cannot be made, since a pin has its name, say.
+        PermissionNeeded: not allowed to.
     """
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     if not {Path(where) for _, where, kind, *_ in mounts if kind == "bpf"} & {*path.parents}:
@@ -243,14 +368,26 @@ def make_pins(path: Path) -> None:
             f"{path}, which is in none",
             f"Pin below {BPFFS}; if it is not mounted there, ./course install mounts it.",
         )
-    if PINS in path.parents:
+    if PINS not in path.parents:
+        return
+    try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except PermissionError:
+        raise PermissionNeeded(f"make the folder {path.parent}") from None
+    except OSError as error:
+        number = error.errno or 0
+        raise BpfError(
+            f"The folder {path.parent} cannot be made (errno {describe(number)}).\n"
+            "A pin may have its name already: choose another.",
+            number,
+        ) from None
 
 
 def drop_pins() -> None:
-    """Remove our own folder below bpffs, when nothing is pinned there any more."""
-    with contextlib.suppress(OSError):
-        PINS.rmdir()
+    """Remove our own folder below bpffs, and those in it, when nothing is pinned there any more."""
+    for path in [*sorted(PINS.rglob("*"), reverse=True), PINS]:
+        with contextlib.suppress(OSError):  # a folder that is not empty, or a pin
+            path.rmdir()
 
 
 def sweep() -> list[str]:

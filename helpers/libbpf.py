@@ -22,6 +22,23 @@ class BatchOpts(c.Structure):
     _fields_ = [("sz", c.c_size_t), ("elem_flags", c.c_uint64), ("flags", c.c_uint64)]
 
 
+class MapCreateOpts(c.Structure):
+    """struct bpf_map_create_opts of libbpf 1.1; later ones are longer, and say so by ``sz``"""
+
+    _fields_ = [
+        ("sz", c.c_size_t),
+        ("btf_fd", c.c_uint32),
+        ("btf_key_type_id", c.c_uint32),
+        ("btf_value_type_id", c.c_uint32),
+        ("btf_vmlinux_value_type_id", c.c_uint32),
+        ("inner_map_fd", c.c_uint32),
+        ("map_flags", c.c_uint32),
+        ("map_extra", c.c_uint64),
+        ("numa_node", c.c_uint32),
+        ("map_ifindex", c.c_uint32),
+    ]
+
+
 class TestRunOpts(c.Structure):
     """struct bpf_test_run_opts"""
 
@@ -145,6 +162,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "bpf_map__key_size": (_u32, [_ptr]),
     "bpf_map__value_size": (_u32, [_ptr]),
     "bpf_map__max_entries": (_u32, [_ptr]),
+    "bpf_map__map_flags": (_u32, [_ptr]),
     "bpf_map__btf_key_type_id": (_u32, [_ptr]),
     "bpf_map__btf_value_type_id": (_u32, [_ptr]),
     "bpf_map__reuse_fd": (_int, [_ptr, _int]),
@@ -207,6 +225,7 @@ def _print(level: int, template: bytes, arguments: int) -> int:
 def messages() -> Iterator[list[str]]:
     """Collect what libbpf says in this thread; outside of such a block it is silent."""
     before, _said.lines = getattr(_said, "lines", None), []
+    lib().libbpf_set_print(_print)  # again: BCC shares libbpf, and takes the place for itself
     try:
         yield _said.lines
     finally:

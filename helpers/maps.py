@@ -4,10 +4,13 @@ One class for maps of BCC, of libbpf, from a pin or from an id: it works on the 
 and takes its types from the map's own BTF.
 """
 
+import contextlib
 import ctypes
 import errno
 import os
 import platform
+import re
+import sys
 from collections.abc import ItemsView, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -28,7 +31,7 @@ from helpers.errors import (
     Unsupported,
     describe,
 )
-from helpers.libbpf import BatchOpts, MapInfo, lib
+from helpers.libbpf import BatchOpts, MapInfo, ProgInfo, lib
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,9 +92,10 @@ class BpfMap(MutableMapping[Any, Any]):
         return self._decode(buffer)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        error = self._update(self._fd, self._raw_key(key), self._raw_value(value), 0)
+        raw_value = self._raw_value(value)
+        error = self._update(self._fd, self._raw_key(key), raw_value, 0)
         if error:
-            self._fail(-error, "update", key)
+            self._fail(-error, "update", key, raw_value)
 
     def update_elem(self, key: Any, value: Any, flags: str = "any") -> None:
         """Write one entry, as bpf_map_update_elem() does.
@@ -110,7 +114,7 @@ class BpfMap(MutableMapping[Any, Any]):
         raw_key, raw_value = self._raw_key(key), self._raw_value(value)
         error = self._update(self._fd, raw_key, raw_value, FLAGS[flags])
         if error:
-            self._fail(-error, "update", key)
+            self._fail(-error, "update", key, raw_value)
 
     def __delitem__(self, key: Any) -> None:
         error = lib().bpf_map_delete_elem(self._fd, self._raw_key(key))
@@ -227,7 +231,7 @@ class BpfMap(MutableMapping[Any, Any]):
             for raw_key, raw_value in part[done:]:  # no batch here, or it stopped: go on singly
                 error = self._update(self._fd, raw_key, raw_value, 0)
                 if error:
-                    self._fail(-error, "update", self.key.decode(raw_key))
+                    self._fail(-error, "update", self.key.decode(raw_key), raw_value)
 
     def clear(self) -> None:
         """Delete every entry, in bulk.
@@ -334,6 +338,22 @@ class BpfMap(MutableMapping[Any, Any]):
         """The file descriptor: a map can be the value of a map of maps."""
         return self.fd
 
+    @property
+    def memory(self) -> int:
+        """The bytes of kernel memory that the map takes now, by the kernel's own reckoning.
+
+        Before 6.4 the kernel reckons it once, from max_entries.
+
+        Source: /proc/PID/fdinfo, "memlock"; Documentation/filesystems/proc.rst.
+        """
+        return self._said_by_kernel("memlock")
+
+    def _said_by_kernel(self, field: str) -> int:
+        """A number that /proc tells of our file descriptor; 0 when this kernel does not tell it."""
+        text = Path(f"/proc/self/fdinfo/{self.fd}").read_text()
+        found = re.search(rf"^{field}:\s*(\d+)", text, re.MULTILINE)
+        return int(found[1]) if found else 0
+
     def pin(self, name: str | os.PathLike[str] = "") -> Path:
         """Give the map a name in the BPF file system, where it outlives this process.
 
@@ -341,18 +361,20 @@ class BpfMap(MutableMapping[Any, Any]):
         given; an absolute path is taken as it is. Returns the path, for ``open_map(pin=…)``.
 
         Raises:
-            BpfError: the name is taken (EEXIST), or holds a dot or a slash that the BPF file
-                system refuses (EPERM, ENOENT).
+            BpfError: the name is taken (EEXIST), or holds a dot, which the BPF file system
+                refuses (EPERM).
+            NotFound: the path leads through a folder that is not there (ENOENT).
             Unsupported: the path is not in a mounted BPF file system.
             PermissionNeeded: not allowed to.
 
         Source: bpf(2), BPF_OBJ_PIN; Documentation/bpf/maps.rst.
         """
         path = kernel.PINS / (name or self.name)
-        if "." in path.name:
+        inside = path.parts[len(kernel.PINS.parts) :] if kernel.PINS in path.parents else ()
+        if any("." in part for part in (*inside, path.name)):
             raise BpfError(
-                f"The pin {path.name!r} has a dot in it, which the BPF file system keeps for "
-                f"itself (errno {describe(errno.EPERM)}).\nUse an underscore.",
+                f"The pin {'/'.join(inside) or path.name} has a dot in it, which the BPF file "
+                f"system keeps for itself (errno {describe(errno.EPERM)}).\nUse an underscore.",
                 errno.EPERM,
             )
         kernel.make_pins(path)
@@ -362,6 +384,12 @@ class BpfMap(MutableMapping[Any, Any]):
                 f"There is a pin {path} already (errno {describe(errno.EEXIST)}).\n"
                 "Open it with open_map(pin=…), or remove it: it may hold somebody's data.",
                 errno.EEXIST,
+            )
+        if error == -errno.ENOENT:
+            raise NotFound(
+                f"There is no folder {path.parent} (errno {describe(errno.ENOENT)}).\n"
+                "Make it first, or give a name alone: it goes into the course's own folder.",
+                errno.ENOENT,
             )
         if error:
             self._fail(-error, f"pin as {path}", None)
@@ -430,9 +458,11 @@ class BpfMap(MutableMapping[Any, Any]):
             return self.value.decode(buffer)
         return [self.value.decode(buffer, i * self._stride) for i in range(self._copies)]
 
-    def _fail(self, number: int, what: str, key: Any) -> NoReturn:
+    def _fail(self, number: int, what: str, key: Any, raw_value: bytes = b"") -> NoReturn:
         """Turn an errno into the error that a learner should read."""
         why, name = f"(errno {describe(number)})", self.name
+        if self.type == "prog_array" and number in (errno.EINVAL, errno.EBADF) and self._fd >= 0:
+            self._check_program(raw_value, why, number)
         if number == errno.EBADF or self._fd < 0:
             raise Closed(
                 f"{name} is closed, and the kernel may have freed it {why}.\n"
@@ -446,8 +476,14 @@ class BpfMap(MutableMapping[Any, Any]):
                 "Ring and perf buffers are streams. Other types take only what their chapter says.",
             )
         if number in (errno.EPERM, errno.EACCES):
+            if self._said_by_kernel("frozen"):
+                raise PermissionNeeded(
+                    f"{what} {name}, which is frozen: user space may only read it",
+                    "Constants are set before the program is loaded: load(…, defines={…}).",
+                )
             raise PermissionNeeded(f"{what} {name}, or the map was made read-only")
-        if self.is_array and number in (errno.ENOENT, errno.E2BIG):
+        past_the_end = self.type == "prog_array" and key is not None and key >= self.max_entries
+        if (self.is_array or past_the_end) and number in (errno.ENOENT, errno.E2BIG):
             raise MissingKey(
                 f"{name} has no index {key!r}: it has the indexes 0 to {self.max_entries - 1} "
                 f"{why}.\nAn array never grows. Raise max_entries{self._in_place()}.",
@@ -457,6 +493,12 @@ class BpfMap(MutableMapping[Any, Any]):
             raise BpfError(
                 f"{name} is an array: its entries are always there and cannot be deleted {why}.\n"
                 "Write zero instead, or use a hash map.",
+                number,
+            )
+        if self.type == "stack_trace" and number == errno.EINVAL and what == "update":
+            raise BpfError(
+                f"{name} takes stacks from the kernel alone {why}.\n"
+                "A program puts them there with bpf_get_stackid(); you may read and delete them.",
                 number,
             )
         if number == errno.ENOENT:
@@ -481,6 +523,32 @@ class BpfMap(MutableMapping[Any, Any]):
             )
         shown = "" if key is None else f" {key!r} in"
         raise BpfError(f"The kernel would not {what}{shown} {name} {why}.", number)
+
+    def _check_program(self, raw_value: bytes, why: str, number: int) -> None:
+        """Is what a program array refused no program, or one of another type? Then say so."""
+        fd, info = int.from_bytes(raw_value, sys.byteorder), ProgInfo()
+        size = ctypes.c_uint32(ctypes.sizeof(info))
+        # A map has an info too: what a descriptor is, only its name in /proc tells.
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:bpf-prog":
+                lib().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(size))
+        if not info.id:
+            raise LayoutError(
+                f"The value of {self.name} is not the file descriptor of a program {why}.\n"
+                "Give it a loaded one, as in  prog.function(name)",
+                number,
+            )
+        told = Path(f"/proc/self/fdinfo/{self._fd}").read_text()
+        owner = re.search(r"owner_prog_type:\t(\d+)", told)  # that of the first program to use it
+        if owner and int(owner[1]) != info.type:
+            spell, name = lib().libbpf_bpf_prog_type_str, info.name.decode(errors="replace")
+            wanted, found = ((spell(n) or b"%d" % n).decode() for n in (int(owner[1]), info.type))
+            raise LayoutError(
+                f"{self.name} takes programs of the type {wanted}, and {name} is of the type "
+                f"{found} {why}.\nA tail call hands its context on, so all programs of an array "
+                f"are of one type: give {found} programs an array of their own.",
+                number,
+            )
 
     def _in_place(self) -> str:
         return f" in {self.place}" if self.place else ""

@@ -157,6 +157,67 @@ def lines(
     return Picture(figure, alt or f"{title}. {said}{each}.")
 
 
+def flame(
+    df: "pd.DataFrame",
+    stack: str,
+    value: str,
+    *,
+    title: str,
+    unit: str,
+    mark: str = " [k]",
+    alt: str = "",
+) -> Picture:
+    """A flame graph: a box a function, as wide as the sum of ``value`` of the stacks through it.
+
+    Each row's ``stack`` is a sequence of names, the outermost first, which is drawn lowest; a
+    function stands on its caller. Order from left to right is that of the alphabet, and means
+    nothing. Names that end with ``mark``, those of the kernel, have another colour and hatching.
+    A function of less than 1 in 400 is left out: nobody would see it.
+
+    Raises:
+        KeyError: the frame has no such column.
+        ValueError: the frame is empty, or all its values are zero.
+
+    Source: Gregg, "The Flame Graph", CACM 59(6), 2016.
+    """
+    from matplotlib.patches import Rectangle
+
+    _check(df, [stack, value])
+    widths: dict[tuple[str, ...], float] = {}
+    for names, number in zip(df[stack], df[value], strict=True):
+        for depth in range(len(names) + 1):
+            path = tuple(names[:depth])
+            widths[path] = widths.get(path, 0) + number
+    total = widths.pop(())
+    if not total:
+        raise ValueError(f"The column {value!r} holds nothing but zeros: there is nothing to draw.")
+    rows = max((len(path) for path, wide in widths.items() if wide >= total / 400), default=0)
+    figure, axes = _figure(1.0 + 0.27 * rows, title)
+    ends: dict[tuple[str, ...], float] = {(): 0}  # how far what stands on a function reaches
+    for path in sorted(widths):
+        left, wide, height = ends[path[:-1]], widths[path], len(path) - 1
+        ends[path], ends[path[:-1]] = left, left + wide
+        if wide < total / 400:
+            continue
+        box = Rectangle((left, height), wide, 1, edgecolor=_INK, linewidth=0.5)
+        box.set_facecolor(COLOURS[4])
+        if path[-1].endswith(mark):
+            box.set(facecolor=COLOURS[1], hatch="..")
+        box.set_label(path[-1])
+        axes.add_patch(box)
+        letters = int(wide / total * 95)  # about 95 of them fill a row
+        if letters >= 4:
+            name = path[-1] if len(path[-1]) <= letters else path[-1][: letters - 1] + "…"
+            text = axes.text(left + wide / 2, height + 0.47, name, ha="center", va="center")
+            text.set(fontsize=8, color=_INK)
+            text.set_bbox({"facecolor": box.get_facecolor(), "edgecolor": "none", "pad": 0.5})
+    axes.set(xlim=(0, total), ylim=(0, rows), xlabel=_with_unit(value, unit))
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    said = "A flame graph: each box is a function, on top of the one that called it"
+    return Picture(figure, alt or f"{title}. {said}; its width is {_with_unit(value, unit)}.")
+
+
 def layout(what: Any, *more: Any) -> Picture:
     """The bytes of C types, 8 a row (16 from 128 bytes on): members coloured, padding hatched.
 

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Protocol
 
@@ -48,6 +48,8 @@ _BCC_CONTEXTS = {
     "sk_msg_md": _SK_MSG,
 }
 _WRONG_SIZE = {-errno.EINVAL, -errno.ENOMEM}
+_PER_CPU_LIMIT = 32768  # bytes a value: PCPU_MIN_UNIT_SIZE of <linux/percpu.h>
+_NO_PREALLOC, _NO_COMMON_LRU = 1 << 0, 1 << 1  # BPF_F_… of <linux/bpf.h>
 _PACKET_TYPES = {1, 3, 4, 6, 8}  # program types whose test run takes a packet
 
 
@@ -207,16 +209,25 @@ class Program:
         self._links.append(link)
         return link
 
-    def events(self, name: str, *, record: str = "event", pages: int = 8) -> Events:
+    def events(
+        self,
+        name: str,
+        *,
+        record: str | Layout = "event",
+        lost: str | None = "lost",
+        pages: int = 8,
+    ) -> Events:
         """Read the ring or perf buffer ``name``; it ends with the program.
 
         Records decode as ``struct event``, or the one that ``record`` names, when the program's
         type information has it, and are bytes otherwise. The compiler keeps a struct that a
-        global points to: ``struct event *unused __attribute__((unused));``.
+        global points to: ``struct event *unused __attribute__((unused));``. BCC keeps none:
+        give the layout itself, such as ``.layout`` of another reader.
 
         The kernel tells little of losses, so the program should count them: in a map named
         ``lost``, an array or per-CPU array whose entry 0 goes up when a reservation or an output
-        fails. ``pages`` is the size of each CPU's perf buffer, a power of two.
+        fails. Say which map where each buffer has its own, and None to hear what the kernel tells
+        by itself. ``pages`` is the size of each CPU's perf buffer, a power of two.
 
         Raises:
             NotFound: no map of that name.
@@ -224,9 +235,12 @@ class Program:
             Unsupported: the map is no buffer.
         """
         source = self[name]
-        counter = self.maps.get("lost")
-        lost = None if counter is None else lambda: _total(counter[0])
-        stream = Events(source, self._record(record), lost, pages)
+        counter = self.maps.get(lost or "")
+        if lost not in (None, "lost"):
+            counter = self[lost]
+        ask = None if counter is None else lambda: _total(counter[0])
+        layout = self._record(record) if isinstance(record, str) else record
+        stream = Events(source, layout, ask, pages)
         self._streams.append(stream)
         return stream
 
@@ -542,7 +556,7 @@ def find(path: str | os.PathLike[str]) -> Path:
     for candidate in (Path(path), folder / path):
         if candidate.is_file():
             return candidate.resolve()
-    there = sorted(p.name for p in folder.glob("*.b[pc][fc].c"))
+    there = sorted(p.name for p in folder.glob("*.c"))
     raise NotFound(
         f"There is no file {str(path)!r}.\nThe course has: {', '.join(there)}.", errno.ENOENT
     )
@@ -569,12 +583,20 @@ def source(path: str | os.PathLike[str], part: str | None = None) -> Source:
 
 
 def _load_libbpf(text: str, name: str, flags: list[str], given: Mapping[str, BpfMap]) -> Program:
-    path = _compile(text, name, flags)
+    path = compile_object(text, name, flags)
     so = lib()
     with messages() as said:
         obj = so.bpf_object__open_file(os.fsencode(path), None)
         if not obj:
             number = ctypes.get_errno()
+            unknown = re.search(r"failed to find BTF for extern '(\w+)'", "\n".join(said))
+            if unknown:
+                raise NotFound(
+                    f"{name} calls {unknown[1]}(), and nothing of that name can be linked.\n"
+                    "A BPF program has no C library. It may call helpers, see bpf-helpers(7), and "
+                    "functions of its own.",
+                    number,
+                )
             raise BpfError(f"{name} is no BPF object (errno {describe(number)}).\n{_tail(said)}")
         try:
             _reuse(obj, name, given)
@@ -616,20 +638,28 @@ def _reuse(obj: int, name: str, given: Mapping[str, BpfMap]) -> None:
             raise NotFound(f"{name} declares no map {title!r}, but {', '.join(declared)}.")
         new = declared[title]
         types = Types.at(so.bpf_object__btf(obj))
-        ids = so.bpf_map__btf_key_type_id(new), so.bpf_map__btf_value_type_id(new)
-        pairs = {
+        numbers = {
             "type": (kernel.MAP_TYPES[so.bpf_map__type(new)], old.type),
             "max_entries": (so.bpf_map__max_entries(new), old.max_entries),
-            "key": (types.layout(ids[0]).shape if ids[0] else "", old.key.shape),
-            "value": (types.layout(ids[1]).shape if ids[1] else "", old.value.shape),
         }
-        for what, (wanted, found) in pairs.items():
-            if wanted and wanted != found:
-                raise LayoutError(
-                    f"{title} cannot be used again: its {what} is {found}, and {name} declares "
-                    f"{wanted}.\nDeclare it as it is, or unpin the old map and begin a new one."
-                )
+        layouts = {
+            "key": (so.bpf_map__btf_key_type_id(new), old.key),
+            "value": (so.bpf_map__btf_value_type_id(new), old.value),
+        }
+        for what, (wanted, found) in numbers.items():
+            if wanted != found:
+                raise _unlike(title, what, found, name, wanted)
+        for what, (number, layout) in layouts.items():
+            if number and not (declares := types.layout(number)).matches(layout):
+                raise _unlike(title, what, layout.shape, name, declares.shape)
         so.bpf_map__reuse_fd(new, old.fd)
+
+
+def _unlike(title: str, what: str, found: object, name: str, wanted: object) -> LayoutError:
+    return LayoutError(
+        f"{title} cannot be used again: its {what} is {found}, and {name} declares {wanted}.\n"
+        "Declare it as it is, or unpin the old map and begin a new one."
+    )
 
 
 def _each(step: Callable[[int, int | None], int], obj: int) -> Iterator[int]:
@@ -657,9 +687,10 @@ def _attacher(function: int, name: str) -> Callable[[], Link]:
 def _load_failed(
     obj: int, number: int, text: str, name: str, logs: Mapping[str, Any], said: list[str]
 ) -> NoReturn:
-    for log in logs.values():
+    for title, log in logs.items():
         if log.value:
             full = log.value.decode(errors="replace")
+            _check_tail_calls(obj, number, title, full, name)
             raise VerifierError(verifier.explain(full, text, name), full, number)
     if number in (errno.EPERM, errno.EACCES):
         raise PermissionNeeded(f"load {name} into the kernel")
@@ -682,7 +713,74 @@ def _load_failed(
                 f"Linux {platform.release()}, which does not make one",
                 "Chapter 01 lists which map types this kernel has, and since which version.",
             )
+    _check_maps(obj, number, text, name, said)
     raise BpfError(f"{name} was not loaded (errno {describe(number)}).\n{_tail(said)}", number)
+
+
+def _check_maps(obj: int, number: int, text: str, name: str, said: list[str]) -> None:
+    """Was a map refused for a size or a flag that its type does not take?"""
+    so = lib()
+    refused = re.search(r"map '([^']+)': failed to create", "\n".join(said))
+    for one in _each(so.bpf_object__next_map, obj):
+        title = so.bpf_map__name(one).decode()
+        if not refused or title != refused[1]:
+            continue
+        kind, flags = kernel.MAP_TYPES[so.bpf_map__type(one)], so.bpf_map__map_flags(one)
+        lru, why = kind.startswith("lru_"), ""
+        if "percpu" in kind and so.bpf_map__value_size(one) > _PER_CPU_LIMIT:
+            why = (
+                f"A copy for one CPU has at most {_PER_CPU_LIMIT:,} bytes, and this value has "
+                f"{so.bpf_map__value_size(one):,}.\nCut the value up, or use a map without copies."
+            )
+        elif not so.bpf_map__max_entries(one) and "storage" not in kind:
+            why = "It has no room for a single entry.\nGive it a max_entries above 0."
+        elif lru and flags & _NO_PREALLOC:
+            why = "It takes all its memory at once.\nLeave BPF_F_NO_PREALLOC out of map_flags."
+        elif not lru and flags & _NO_COMMON_LRU:
+            why = (
+                "BPF_F_NO_COMMON_LRU is for maps that evict.\n"
+                "Leave it out of map_flags, or use an LRU hash: see chapter 05."
+            )
+        elif kind == "stack_trace" and so.bpf_map__value_size(one) > 8 * (deepest := _deepest()):
+            why = (
+                f"A stack has at most {deepest} frames of 8 bytes here, and this value has room "
+                f"for {so.bpf_map__value_size(one) // 8}.\n"
+                "Make it smaller, or raise /proc/sys/kernel/perf_event_max_stack."
+            )
+        if why:
+            where = f" in {place}" if (place := _place(text, name, title)) else ""
+            raise LayoutError(
+                f"The kernel makes no such {kind.replace('_', ' ')} map as {title}{where} "
+                f"(errno {describe(number)}).\n{why}",
+                number,
+            )
+
+
+def _deepest() -> int:
+    """The frames of a stack that this kernel takes down, as an administrator set it."""
+    return int(Path("/proc/sys/kernel/perf_event_max_stack").read_text())
+
+
+def _check_tail_calls(obj: int, number: int, title: str, log: str, name: str) -> None:
+    """Was the program refused, after the verifier passed it, for what its program array holds?"""
+    so, types = lib(), kernel.MAP_TYPES
+    arrays = [
+        so.bpf_map__name(m).decode()
+        for m in _each(so.bpf_object__next_map, obj)
+        if so.bpf_map__type(m) == types.index("prog_array")
+    ]
+    kinds = {
+        so.bpf_program__name(p).decode(): so.libbpf_bpf_prog_type_str(so.bpf_program__type(p))
+        for p in _each(so.bpf_object__next_program, obj)
+    }
+    # The kernel compares types last: the log ends well, and says nothing of it.
+    if number == errno.EINVAL and arrays and re.match(r"processed \d+ insns", log):
+        raise LayoutError(
+            f"{name}: the kernel would not load {title}, of the type {kinds[title].decode()}, "
+            f"whose C is right (errno {describe(number)}).\nA program array serves programs of one "
+            f"type: does {title} share {' or '.join(arrays)} with another type? Give each its own.",
+            number,
+        )
 
 
 def _tail(said: list[str]) -> str:
@@ -705,37 +803,47 @@ def _place(text: str, name: str, map_name: str) -> str:
 # --- compiling ------------------------------------------------------------------------------
 
 
-def _compile(text: str, name: str, flags: list[str]) -> Path:
-    """The object file for a libbpf-dialect text; compiled only if it or a header of it changed."""
-    clang = kernel.clang()
-    stat = os.stat(clang)
+def compile_object(text: str, name: str, flags: list[str]) -> Path:
+    """The object file for a libbpf-dialect text, as ``compiled()`` keeps it."""
     machine = platform.machine()
     flags = [
-        "-g", "-O2", "-target", "bpf", "-mcpu=v3",
+        "-c", "-g", "-O2", "-target", "bpf", "-mcpu=v3",
         f"-D__TARGET_ARCH_{'arm64' if machine == 'aarch64' else 'x86'}",
         "-idirafter", f"/usr/include/{machine}-linux-gnu", *flags,
     ]  # fmt: skip
     if "vmlinux.h" in text:
         flags.append(f"-I{kernel.vmlinux_header()}")
-    seed = json.dumps([text, name, flags, clang, stat.st_mtime_ns, stat.st_size])
-    key = hashlib.sha256(seed.encode()).hexdigest()[:32]
+    return compiled(text, name, flags, f"{name.removesuffix('.c')}.o")
+
+
+def compiled(
+    text: str, name: str, flags: list[str], product: str, libraries: Sequence[str] = ()
+) -> Path:
+    """What clang makes of a C text; it runs only if the text or a header of it changed.
+
+    Raises:
+        CompileError: clang, or the linker that it calls, refused it.
+        Unsupported: there is no clang.
+    """
+    clang = kernel.clang()
+    stat = os.stat(clang)
+    seed = [text, name, flags, *libraries, clang, stat.st_mtime_ns, stat.st_size]
+    key = hashlib.sha256(json.dumps(seed).encode()).hexdigest()[:32]
     cache = kernel.cache_dir("objects")
-    made, needs = cache / key / f"{name.removesuffix('.c')}.o", cache / key / "needs.json"
+    made, needs = cache / key / product, cache / key / "needs.json"
     if _fresh(made, needs):
         return made
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         work = Path(folder)
         (work / name).write_text(text)
-        command = [clang, *flags, "-MD", "-MF", "needs", "-c", name, "-o", made.name]
+        command = [clang, *flags, "-MD", "-MF", "needs", name, "-o", product, *libraries]
         done = subprocess.run(command, cwd=work, capture_output=True, text=True, errors="replace")
         if done.returncode:
             _compile_failed(name, done.stderr)
         paths = (work / "needs").read_text().replace("\\\n", " ").split()[2:]
         found = {path: _stamp(path) for path in paths if path != name}
-        (work / "needs").unlink()
-        (work / name).unlink()
         (cache / key).mkdir(mode=0o700, exist_ok=True)
-        os.replace(work / made.name, made)
+        os.replace(work / product, made)
         kernel.write_atomically(needs, json.dumps(found).encode())
     return made
 
@@ -753,12 +861,16 @@ def _stamp(path: str) -> list[int]:
     return [stat.st_mtime_ns, stat.st_size]
 
 
+_COMPLAINT = "error:|undefined reference|cannot find -l"  # of the compiler, or of the linker
+
+
 def _compile_failed(name: str, said: str) -> NoReturn:
     lines = said.strip().splitlines()
-    first = next((i for i, line in enumerate(lines) if "error:" in line), 0)
+    first = next((i for i, line in enumerate(lines) if re.search(_COMPLAINT, line)), 0)
     shown = "\n".join(lines[first : first + 3])
     count = sum("error:" in line for line in lines)
-    more = f"\nThere are {count - 1} more errors; mend this one first." if count > 1 else ""
+    others = "is 1 more error" if count == 2 else f"are {count - 1} more errors"
+    more = f"\nThere {others}; mend this one first." if count > 1 else ""
     raise CompileError(f"{name} does not compile. clang says:\n{shown}{more}", said)
 
 
@@ -767,15 +879,19 @@ def _compile_failed(name: str, said: str) -> NoReturn:
 
 def _load_bcc(text: str, name: str, flags: list[str]) -> Program:
     bcc = kernel.import_bcc()
+    _survives_bcc(text, name, flags, bcc.__version__)
     native = bcc.lib
     # BCC's own binding leaves these two untyped.
     native.bpf_num_tables.argtypes = [ctypes.c_void_p]
     native.bpf_table_name.argtypes = [ctypes.c_void_p, ctypes.c_ulonglong]
     native.bpf_table_name.restype = ctypes.c_char_p
+    before = _map_fds()
     with _stderr() as said:
         try:
             module = bcc.BPF(text=text.encode(), cflags=["-w", *flags])
         except Exception as error:  # BCC raises nothing finer
+            for fd in _map_fds() - before:  # it leaves the maps that it made before it failed
+                os.close(fd)
             _bcc_failed(text, name, str(error), said(), CompileError)
     functions = {}
     for i in range(native.bpf_num_functions(module.module)):
@@ -796,6 +912,50 @@ def _load_bcc(text: str, name: str, flags: list[str]) -> Program:
     return Program(name, "bcc", functions, maps, lambda: kernel.free_bcc(module))
 
 
+def _map_fds() -> set[int]:
+    """The descriptors of this process that are BPF maps."""
+    found = set()
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # it was closed meanwhile
+            if os.readlink(path) == "anon_inode:bpf-map":
+                found.add(int(path.name))
+    return found
+
+
+_TRIAL = """
+import sys
+import bcc
+try:
+    bcc.BPF(text=sys.stdin.buffer.read(), cflags=sys.argv[1:])
+except Exception:
+    pass  # the second time, in our process, it says why
+print("survived")
+"""
+
+
+def _survives_bcc(text: str, name: str, flags: list[str], version: str) -> None:
+    """Compile a text that is new to us in a process of its own.
+
+    Where clang's back end refuses (too much stack, say), BCC's library ends the process that it
+    is in. What compiled once is not tried again.
+    """
+    key = hashlib.sha256(json.dumps([text, flags, version, platform.release()]).encode())
+    mark = kernel.cache_dir("bcc") / key.hexdigest()[:32]
+    if mark.exists():
+        return
+    command = [sys.executable, "-c", _TRIAL, "-w", *flags]
+    done = subprocess.run(command, input=text.encode(), capture_output=True)
+    if b"survived" in done.stdout:
+        mark.touch()
+        return
+    said = done.stderr.decode(errors="replace").replace("/virtual/main.c", name)
+    # Its line numbers are those of BCC's rewritten copy: the function's name is what helps.
+    found = re.search(r"in function (\w+)[^:]*: (.+)", said)
+    if found:
+        said = f"error: in function {found[1]}: {found[2]}"
+    _compile_failed(name, said or f"error: BCC ended with status {done.returncode}")
+
+
 def _bcc_kind(text: str, function: str) -> int:
     match = re.search(rf"\b{re.escape(function)}\s*\(\s*(?:const\s+)?struct\s+(\w+)", text)
     return _BCC_CONTEXTS.get(match[1] if match else "", 5)  # else BPF_PROG_TYPE_TRACEPOINT
@@ -807,6 +967,15 @@ def _bcc_failed(
     said = said.replace("/virtual/main.c", name)
     if os.geteuid() and ("super-user" in error or "Operation not permitted" in error + said):
         raise PermissionNeeded(f"load {name} into the kernel")
+    refused = re.search(r"could not open bpf map: (\w+), error: (.+)", said + error)
+    if refused:
+        number = next((n for n in errno.errorcode if os.strerror(n) == refused[2].strip()), 0)
+        raise BpfError(
+            f"The kernel would not make the map {refused[1]} of {name} "
+            f"(errno {describe(number)}).\n"
+            "A ring buffer takes a power of two of pages, and other maps at least one entry.",
+            number,
+        )
     if kind is CompileError:
         _compile_failed(name, said or error)
     raise VerifierError(verifier.explain(said, text, name), said)

@@ -71,6 +71,11 @@ RULES = [
         "give the loop a constant bound, as in  for (int i = 0; i < 16; i++)",
     ),
     Rule(
+        r"is not a known constant",
+        "the kernel must know this size before the program runs",
+        "reserve the largest size, or send a record of any length with bpf_ringbuf_output()",
+    ),
+    Rule(
         r"Unreleased reference",
         "a path through the program keeps what it reserved",
         "submit or discard the reservation on every path",
