@@ -10,6 +10,7 @@ import errno
 import os
 import platform
 import re
+import socket
 import sys
 from collections.abc import ItemsView, Iterator, Mapping, MutableMapping
 from pathlib import Path
@@ -45,6 +46,11 @@ _OF_FILES = {"prog_array", "perf_event_array", "cgroup_array", "sockmap", "sockh
     "hash_of_maps",
     "xskmap",
 }
+# <net/tcp_states.h>, in its order
+_TCP_STATES = (
+    "none ESTABLISHED SYN_SENT SYN_RECV FIN_WAIT1 FIN_WAIT2 TIME_WAIT CLOSE CLOSE_WAIT LAST_ACK "
+    "LISTEN CLOSING NEW_SYN_RECV"
+).split()
 _UNREADABLE = {errno.EOPNOTSUPP, _ENOTSUPP}
 
 
@@ -463,6 +469,8 @@ class BpfMap(MutableMapping[Any, Any]):
         why, name = f"(errno {describe(number)})", self.name
         if self.type == "prog_array" and number in (errno.EINVAL, errno.EBADF) and self._fd >= 0:
             self._check_program(raw_value, why, number)
+        if self.type in ("sockmap", "sockhash") and self._fd >= 0:
+            self._check_socket(number, what, key, raw_value)
         if number == errno.EBADF or self._fd < 0:
             raise Closed(
                 f"{name} is closed, and the kernel may have freed it {why}.\n"
@@ -524,6 +532,38 @@ class BpfMap(MutableMapping[Any, Any]):
         shown = "" if key is None else f" {key!r} in"
         raise BpfError(f"The kernel would not {what}{shown} {name} {why}.", number)
 
+    def _check_socket(self, number: int, what: str, key: Any, raw_value: bytes) -> None:
+        """Say why a map of sockets refused, in terms of sockets."""
+        why, name = f"(errno {describe(number)})", self.name
+        if number in (errno.EOPNOTSUPP, errno.ENOTSOCK, errno.EBADF) and what == "update":
+            kind = _socket_kind(int.from_bytes(raw_value, sys.byteorder))
+            raise LayoutError(
+                f"{name} does not take {kind} {why}.\n"
+                "A TCP socket must be connected or listening, with neither side closed; a UDP "
+                "socket bound; a Unix socket connected.",
+                number,
+            )
+        if number == errno.ENOSPC:
+            raise Unsupported(
+                "8 bytes for the cookie, all that user space may read of a socket",
+                f"{name}, with values of {self.value.size} bytes {why}",
+                "Declare the value as __u64. BCC's macros cannot: read what you put in from Python.",
+            )
+        if number == errno.E2BIG and self.type == "sockmap":
+            raise MissingKey(
+                f"{name} has no number {key!r}: it has the numbers 0 to {self.max_entries - 1} "
+                f"{why}.\nRaise max_entries{self._in_place()}.",
+                number,
+            )
+        if number == errno.E2BIG:
+            raise MapFull(
+                f"{name} holds {self.max_entries} sockets already, and this key is new {why}.\n"
+                f"Delete one, close one, or raise max_entries{self._in_place()}.",
+                number,
+            )
+        if number == errno.EINVAL and what == "delete":
+            raise MissingKey(f"{name} has no socket under the number {key!r} {why}.", number)
+
     def _check_program(self, raw_value: bytes, why: str, number: int) -> None:
         """Is what a program array refused no program, or one of another type? Then say so."""
         fd, info = int.from_bytes(raw_value, sys.byteorder), ProgInfo()
@@ -563,6 +603,21 @@ class _Items(ItemsView[Any, Any]):
             (key.decode(k.tobytes()), decode(v.tobytes()))
             for k, v in zip(keys, values, strict=True)
         )
+
+
+def _socket_kind(fd: int) -> str:
+    """What this file descriptor is, for a map that takes some sockets only."""
+    try:
+        one = socket.socket(fileno=os.dup(fd))
+    except (OSError, OverflowError):
+        return f"file descriptor {fd}, which is no open socket"
+    with one:
+        if one.family in (socket.AF_INET, socket.AF_INET6) and one.type == socket.SOCK_STREAM:
+            state = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+            return f"a TCP socket in the state {_TCP_STATES[state]}"
+        if one.family in (socket.AF_INET, socket.AF_INET6) and one.type == socket.SOCK_DGRAM:
+            return "a UDP socket that has no port yet"
+        return f"a socket of the type {one.family.name}, {one.type.name}, in its state"
 
 
 def _column(name: str, side: str, shared: set[str]) -> str:

@@ -517,7 +517,8 @@ def load(
 
     Raises:
         NotFound: no such file, or no map of that name in it.
-        LayoutError: a map to be used again differs from what the C declares.
+        LayoutError: a map to be used again differs from what the C declares, or the kernel makes
+            no map of that type with that size or those flags.
         CompileError: clang refused it.
         VerifierError: the kernel refused it.
         Unsupported: the machine lacks clang, BCC, headers or a map type.
@@ -958,6 +959,9 @@ def _survives_bcc(text: str, name: str, flags: list[str], version: str) -> None:
 
 def _bcc_kind(text: str, function: str) -> int:
     match = re.search(rf"\b{re.escape(function)}\s*\(\s*(?:const\s+)?struct\s+(\w+)", text)
+    # A socket's verdict has the context of a packet filter, and helpers that only it may call.
+    if match and re.search(r"\bsk_redirect_\w+\(", text[match.end() :].partition("\n}")[0]):
+        return _SK_SKB
     return _BCC_CONTEXTS.get(match[1] if match else "", 5)  # else BPF_PROG_TYPE_TRACEPOINT
 
 

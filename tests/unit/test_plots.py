@@ -218,3 +218,41 @@ def test_colours_differ_for_colour_blind_eyes_and_stay_off_pyplot() -> None:
         [sys.executable, "-c", text], capture_output=True, text=True, cwd=home, check=True
     )
     assert said.stdout.split() == ["False", "False"]
+
+
+STACKS = pd.DataFrame(
+    {
+        "path": [("main", "a", "x [k]"), ("main", "b"), ("main", "a"), ("main", "b", "rare")],
+        "samples": [20, 970, 9, 1],
+    }
+)
+
+
+def test_flame_draws_each_function_on_its_caller() -> None:
+    picture = plots.flame(STACKS, "path", "samples", title="Time", unit="samples")
+    (axes,) = picture.axes
+    boxes = {
+        box.get_label(): (box.get_x(), box.get_y(), box.get_width(), bool(box.get_hatch()))
+        for box in axes.patches
+    }
+    assert boxes == {  # "rare" is too narrow to be seen
+        "main": (0, 0, 1000, False),
+        "a": (0, 1, 29, False),
+        "x [k]": (0, 2, 20, True),
+        "b": (29, 1, 971, False),
+    }
+    assert texts(picture) == ["main", "b"]  # what has room for its name
+    assert (axes.get_xlabel(), axes.get_ylim()) == ("samples", (0, 3))
+    assert axes.get_title(loc="left") == "Time"
+    assert "box is a function" in picture.alt
+    assert len(picture.png()) < 12_000
+
+
+def test_flame_cuts_long_names_and_refuses_nothing() -> None:
+    long = pd.DataFrame({"path": [("f" * 300,)], "n": [1]})
+    (name,) = texts(plots.flame(long, "path", "n", title="T", unit="samples"))
+    assert name.endswith("f…")
+    with pytest.raises(ValueError, match="nothing but zeros"):
+        plots.flame(long.assign(n=0), "path", "n", title="T", unit="samples")
+    with pytest.raises(KeyError, match="no column 'stack'"):
+        plots.flame(long, "stack", "n", title="T", unit="samples")
