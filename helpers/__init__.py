@@ -5,7 +5,7 @@ from typing import Any
 
 _HOME = {
     "load": "program",
-    "source": "program",
+    "source": "compiler",
     "build": "userside",
     "open_map": "maps",
     "doctor": "kernel",

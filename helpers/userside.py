@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from helpers import kernel
+from helpers.compiler import compile_object, compiled, find
 from helpers.errors import CompileError, LayoutError
-from helpers.program import compile_object, compiled, find
 
 _WARNINGS = ["-Wall", "-Wextra"]  # told when something else stops the compile
 

@@ -69,8 +69,8 @@ def test_imports_go_one_way() -> None:
     """A module of helpers/ imports its own floor or those below, at the top of the file or not."""
     floors = [
         {"libbpf", "kernel", "errors"},
-        {"maps", "btf", "verifier", "symbols"},
-        {"program", "events", "userside"},
+        {"maps", "btf", "verifier", "symbols", "compiler"},
+        {"program", "attach", "dialects", "events", "userside"},
         {"plots", "sandbox", "compare"},
         {"lab", "magic", "widgets"},
         {"cli"},

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from helpers import kernel, load, open_map, program
+from helpers import compiler, kernel, load, open_map
 
 ENTRIES = 200_000
 TEXT = f"""
@@ -40,7 +40,7 @@ def loading() -> None:
     """A warm libbpf load against a BCC compile of the same program."""
     warm = seconds(lambda: load("hash.bpf.c").close(), 21)
     bcc = seconds(lambda: load("hash.bcc.c").close())
-    text = program.find("hash.bpf.c").read_text()
+    text = compiler.find("hash.bpf.c").read_text()
     marks = iter(range(1000))
     fresh = seconds(lambda: load(text=f"{text}\n// {time.time_ns()} {next(marks)}").close())
     show("load of a kept libbpf object", warm)

@@ -1,0 +1,408 @@
+"""The two dialects of BPF C: how a text becomes loaded functions and maps, or an explanation."""
+
+import contextlib
+import ctypes
+import errno
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from helpers import attach, kernel, verifier
+from helpers.attach import Function, Link
+from helpers.btf import Types
+from helpers.compiler import compile_failed, compile_object
+from helpers.errors import (
+    BpfError,
+    CompileError,
+    LayoutError,
+    NotFound,
+    PermissionNeeded,
+    Unsupported,
+    VerifierError,
+    describe,
+)
+from helpers.libbpf import LOG_SIZE, lib, messages
+from helpers.maps import BpfMap
+
+# BCC has no SEC(): what a function is attached to follows from its context argument.
+_BCC_CONTEXTS = {
+    "xdp_md": attach.XDP,
+    "__sk_buff": 3,
+    "pt_regs": attach.KPROBE,
+    "bpf_perf_event_data": attach.PERF_EVENT,
+    "sk_msg_md": attach.SK_MSG,
+}
+_PER_CPU_LIMIT = 32768  # bytes a value: PCPU_MIN_UNIT_SIZE of <linux/percpu.h>
+_NO_PREALLOC, _NO_COMMON_LRU = 1 << 0, 1 << 1  # BPF_F_… of <linux/bpf.h>
+
+
+class Loaded(NamedTuple):
+    """What is in the kernel now, and how to let go of it."""
+
+    functions: dict[str, Function]
+    maps: dict[str, BpfMap]
+    free: Callable[[], object]
+
+
+# --- libbpf ---------------------------------------------------------------------------------
+
+
+def load_libbpf(text: str, name: str, flags: list[str], given: Mapping[str, BpfMap]) -> Loaded:
+    """Load a text in libbpf's dialect; ``given`` maps are used instead of new ones."""
+    path = compile_object(text, name, flags)
+    so = lib()
+    with messages() as said:
+        obj = so.bpf_object__open_file(os.fsencode(path), None)
+        if not obj:
+            number = ctypes.get_errno()
+            unknown = re.search(r"failed to find BTF for extern '(\w+)'", "\n".join(said))
+            if unknown:
+                raise NotFound(
+                    f"{name} calls {unknown[1]}(), and nothing of that name can be linked.\n"
+                    "A BPF program has no C library. It may call helpers, see bpf-helpers(7), and "
+                    "functions of its own.",
+                    number,
+                )
+            raise BpfError(f"{name} is no BPF object (errno {describe(number)}).\n{_tail(said)}")
+        try:
+            _reuse(obj, name, given)
+        except BaseException:
+            so.bpf_object__close(obj)
+            raise
+        logs = {}
+        for function in _each(so.bpf_object__next_program, obj):
+            log = (ctypes.c_char * LOG_SIZE)()  # untouched pages cost nothing
+            so.bpf_program__set_log_buf(function, log, LOG_SIZE)
+            logs[so.bpf_program__name(function).decode()] = log
+        error = so.bpf_object__load(obj)
+    if error:
+        try:
+            _load_failed(obj, -error, text, name, logs, said)
+        finally:
+            so.bpf_object__close(obj)
+    maps = {}
+    for one in _each(so.bpf_object__next_map, obj):
+        full = so.bpf_map__name(one).decode()
+        short = full[full.rindex(".") :] if "." in full else full  # hash_bpf.rodata is .rodata
+        fd = os.dup(so.bpf_map__fd(one))
+        maps[short] = BpfMap(fd, name=short, place=_place(text, name, short))
+    functions = {}
+    for one in _each(so.bpf_object__next_program, obj):
+        title = so.bpf_program__name(one).decode()
+        kind, fd = so.bpf_program__type(one), so.bpf_program__fd(one)
+        hook = so.bpf_program__expected_attach_type(one)
+        functions[title] = Function(title, kind, fd, hook, _attacher(one, title))
+    return Loaded(functions, maps, lambda: so.bpf_object__close(obj))
+
+
+def _reuse(obj: int, name: str, given: Mapping[str, BpfMap]) -> None:
+    """Have the object use maps that exist, if they are what it declares."""
+    so = lib()
+    declared = {so.bpf_map__name(m).decode(): m for m in _each(so.bpf_object__next_map, obj)}
+    for title, old in given.items():
+        if title not in declared:
+            raise NotFound(f"{name} declares no map {title!r}, but {', '.join(declared)}.")
+        new = declared[title]
+        types = Types.at(so.bpf_object__btf(obj))
+        numbers = {
+            "type": (kernel.MAP_TYPES[so.bpf_map__type(new)], old.type),
+            "max_entries": (so.bpf_map__max_entries(new), old.max_entries),
+        }
+        layouts = {
+            "key": (so.bpf_map__btf_key_type_id(new), old.key),
+            "value": (so.bpf_map__btf_value_type_id(new), old.value),
+        }
+        for what, (wanted, found) in numbers.items():
+            if wanted != found:
+                raise _unlike(title, what, found, name, wanted)
+        for what, (number, layout) in layouts.items():
+            if number and not (declares := types.layout(number)).matches(layout):
+                raise _unlike(title, what, layout.shape, name, declares.shape)
+        so.bpf_map__reuse_fd(new, old.fd)
+
+
+def _unlike(title: str, what: str, found: object, name: str, wanted: object) -> LayoutError:
+    return LayoutError(
+        f"{title} cannot be used again: its {what} is {found}, and {name} declares {wanted}.\n"
+        "Declare it as it is, or unpin the old map and begin a new one."
+    )
+
+
+def _each(step: Callable[[int, int | None], int], obj: int) -> Iterator[int]:
+    item = step(obj, None)
+    while item:
+        yield item
+        item = step(obj, item)
+
+
+def _attacher(function: int, name: str) -> Callable[[], Link]:
+    def to_its_section() -> Link:
+        with messages() as said:
+            link = lib().bpf_program__attach(function)
+        if not link:
+            number = ctypes.get_errno()
+            section = lib().bpf_program__section_name(function).decode()
+            if number in (errno.EPERM, errno.EACCES):
+                raise PermissionNeeded(f"attach {name} to {section}")
+            raise attach.no_hook(section, number, f". {_tail(said)}")
+        return Link(name, lambda: lib().bpf_link__destroy(link))
+
+    return to_its_section
+
+
+def _load_failed(
+    obj: int, number: int, text: str, name: str, logs: Mapping[str, Any], said: list[str]
+) -> NoReturn:
+    for title, log in logs.items():
+        if log.value:
+            full = log.value.decode(errors="replace")
+            _check_tail_calls(obj, number, title, full, name)
+            raise VerifierError(verifier.explain(full, text, name), full, number)
+    if number in (errno.EPERM, errno.EACCES):
+        raise PermissionNeeded(f"load {name} into the kernel")
+    if number == errno.ENOSYS:
+        raise kernel.no_bpf()
+    for one in _each(lib().bpf_object__next_program, obj):
+        if not lib().bpf_program__type(one):
+            section = lib().bpf_program__section_name(one).decode()
+            raise LayoutError(
+                f"{name}: the kernel cannot tell what type of program "
+                f"{lib().bpf_program__name(one).decode()} is from its section, {section}.\n"
+                'Name a type above the function, as in  SEC("xdp")'
+            )
+    for one in _each(lib().bpf_object__next_map, obj):
+        kind = lib().bpf_map__type(one)
+        title = kernel.MAP_TYPES[kind] if kind < len(kernel.MAP_TYPES) else f"number {kind}"
+        if kind >= len(kernel.MAP_TYPES) or not kernel.has_map_type(title):
+            raise Unsupported(
+                f"a kernel with the map type {title}",
+                f"Linux {platform.release()}, which does not make one",
+                "Chapter 01 lists which map types this kernel has, and since which version.",
+            )
+    _check_maps(obj, number, text, name, said)
+    raise BpfError(f"{name} was not loaded (errno {describe(number)}).\n{_tail(said)}", number)
+
+
+def _check_maps(obj: int, number: int, text: str, name: str, said: list[str]) -> None:
+    """Was a map refused for a size or a flag that its type does not take?"""
+    so = lib()
+    refused = re.search(r"map '([^']+)': failed to create", "\n".join(said))
+    for one in _each(so.bpf_object__next_map, obj):
+        title = so.bpf_map__name(one).decode()
+        if not refused or title != refused[1]:
+            continue
+        kind, flags = kernel.MAP_TYPES[so.bpf_map__type(one)], so.bpf_map__map_flags(one)
+        lru, why = kind.startswith("lru_"), ""
+        if "percpu" in kind and so.bpf_map__value_size(one) > _PER_CPU_LIMIT:
+            why = (
+                f"A copy for one CPU has at most {_PER_CPU_LIMIT:,} bytes, and this value has "
+                f"{so.bpf_map__value_size(one):,}.\nCut the value up, or use a map without copies."
+            )
+        elif not so.bpf_map__max_entries(one) and "storage" not in kind:
+            why = "It has no room for a single entry.\nGive it a max_entries above 0."
+        elif lru and flags & _NO_PREALLOC:
+            why = "It takes all its memory at once.\nLeave BPF_F_NO_PREALLOC out of map_flags."
+        elif not lru and flags & _NO_COMMON_LRU:
+            why = (
+                "BPF_F_NO_COMMON_LRU is for maps that evict.\n"
+                "Leave it out of map_flags, or use an LRU hash: see chapter 05."
+            )
+        elif kind == "stack_trace" and so.bpf_map__value_size(one) > 8 * (deepest := _deepest()):
+            why = (
+                f"A stack has at most {deepest} frames of 8 bytes here, and this value has room "
+                f"for {so.bpf_map__value_size(one) // 8}.\n"
+                "Make it smaller, or raise /proc/sys/kernel/perf_event_max_stack."
+            )
+        if why:
+            where = f" in {place}" if (place := _place(text, name, title)) else ""
+            raise LayoutError(
+                f"The kernel makes no such {kind.replace('_', ' ')} map as {title}{where} "
+                f"(errno {describe(number)}).\n{why}",
+                number,
+            )
+
+
+def _deepest() -> int:
+    """The frames of a stack that this kernel takes down, as an administrator set it."""
+    return int(Path("/proc/sys/kernel/perf_event_max_stack").read_text())
+
+
+def _check_tail_calls(obj: int, number: int, title: str, log: str, name: str) -> None:
+    """Was the program refused, after the verifier passed it, for what its program array holds?"""
+    so, types = lib(), kernel.MAP_TYPES
+    arrays = [
+        so.bpf_map__name(m).decode()
+        for m in _each(so.bpf_object__next_map, obj)
+        if so.bpf_map__type(m) == types.index("prog_array")
+    ]
+    kinds = {
+        so.bpf_program__name(p).decode(): so.libbpf_bpf_prog_type_str(so.bpf_program__type(p))
+        for p in _each(so.bpf_object__next_program, obj)
+    }
+    # The kernel compares types last: the log ends well, and says nothing of it.
+    if number == errno.EINVAL and arrays and re.match(r"processed \d+ insns", log):
+        raise LayoutError(
+            f"{name}: the kernel would not load {title}, of the type {kinds[title].decode()}, "
+            f"whose C is right (errno {describe(number)}).\nA program array serves programs of one "
+            f"type: does {title} share {' or '.join(arrays)} with another type? Give each its own.",
+            number,
+        )
+
+
+def _tail(said: list[str]) -> str:
+    return "\n".join(line.removeprefix("libbpf: ") for line in said[-3:])
+
+
+def _place(text: str, name: str, map_name: str) -> str:
+    """Where the C says how large a map is, as ``file:line``; empty when it cannot be told."""
+    size = None
+    for number, line in enumerate(text.splitlines(), 1):
+        if re.match(r"\s*__uint\(max_entries\b", line):
+            size = number
+        if re.search(rf"\b{re.escape(map_name)}\s+SEC\(\"\.maps\"\)", line):
+            return f"{name}:{size or number}"
+        if re.match(rf"\s*BPF_\w+\(.*\b{re.escape(map_name)}\b", line):
+            return f"{name}:{number}"
+    return ""
+
+
+# --- BCC ------------------------------------------------------------------------------------
+
+
+def load_bcc(text: str, name: str, flags: list[str]) -> Loaded:
+    """Load a text in BCC's dialect."""
+    bcc = kernel.import_bcc()
+    _survives_bcc(text, name, flags, bcc.__version__)
+    native = bcc.lib
+    # BCC's own binding leaves these two untyped.
+    native.bpf_num_tables.argtypes = [ctypes.c_void_p]
+    native.bpf_table_name.argtypes = [ctypes.c_void_p, ctypes.c_ulonglong]
+    native.bpf_table_name.restype = ctypes.c_char_p
+    before = _map_fds()
+    with _stderr() as said:
+        try:
+            module = bcc.BPF(text=text.encode(), cflags=["-w", *flags])
+        except Exception as error:  # BCC raises nothing finer
+            for fd in _map_fds() - before:  # it leaves the maps that it made before it failed
+                os.close(fd)
+            _bcc_failed(text, name, str(error), said(), CompileError)
+    functions = {}
+    for i in range(native.bpf_num_functions(module.module)):
+        title = native.bpf_function_name(module.module, i).decode()
+        kind = _bcc_kind(text, title)
+        with _stderr() as said:
+            try:
+                loaded = module.load_func(title.encode(), kind)
+            except Exception as error:
+                kernel.free_bcc(module)
+                _bcc_failed(text, name, str(error), said(), VerifierError)
+        functions[title] = Function(title, kind, loaded.fd)
+    maps = {}
+    for i in range(native.bpf_num_tables(module.module)):
+        title = native.bpf_table_name(module.module, i).decode()
+        fd = os.dup(native.bpf_table_fd(module.module, title.encode()))
+        maps[title] = BpfMap(fd, name=title, place=_place(text, name, title))
+    return Loaded(functions, maps, lambda: kernel.free_bcc(module))
+
+
+def _map_fds() -> set[int]:
+    """The descriptors of this process that are BPF maps."""
+    found = set()
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # it was closed meanwhile
+            if os.readlink(path) == "anon_inode:bpf-map":
+                found.add(int(path.name))
+    return found
+
+
+_TRIAL = """
+import sys
+import bcc
+try:
+    bcc.BPF(text=sys.stdin.buffer.read(), cflags=sys.argv[1:])
+except Exception:
+    pass  # the second time, in our process, it says why
+print("survived")
+"""
+
+
+def _survives_bcc(text: str, name: str, flags: list[str], version: str) -> None:
+    """Compile a text that is new to us in a process of its own.
+
+    Where clang's back end refuses (too much stack, say), BCC's library ends the process that it
+    is in. What compiled once is not tried again.
+    """
+    key = hashlib.sha256(json.dumps([text, flags, version, platform.release()]).encode())
+    mark = kernel.cache_dir("bcc") / key.hexdigest()[:32]
+    if mark.exists():
+        return
+    command = [sys.executable, "-c", _TRIAL, "-w", *flags]
+    done = subprocess.run(command, input=text.encode(), capture_output=True)
+    if b"survived" in done.stdout:
+        mark.touch()
+        return
+    said = done.stderr.decode(errors="replace").replace("/virtual/main.c", name)
+    # Its line numbers are those of BCC's rewritten copy: the function's name is what helps.
+    found = re.search(r"in function (\w+)[^:]*: (.+)", said)
+    if found:
+        said = f"error: in function {found[1]}: {found[2]}"
+    compile_failed(name, said or f"error: BCC ended with status {done.returncode}")
+
+
+def _bcc_kind(text: str, function: str) -> int:
+    match = re.search(rf"\b{re.escape(function)}\s*\(\s*(?:const\s+)?struct\s+(\w+)", text)
+    # A socket's verdict has the context of a packet filter, and helpers that only it may call.
+    if match and re.search(r"\bsk_redirect_\w+\(", text[match.end() :].partition("\n}")[0]):
+        return attach.SK_SKB
+    return _BCC_CONTEXTS.get(match[1] if match else "", attach.TRACEPOINT)
+
+
+def _bcc_failed(
+    text: str, name: str, error: str, said: str, kind: type[CompileError] | type[VerifierError]
+) -> NoReturn:
+    said = said.replace("/virtual/main.c", name)
+    if os.geteuid() and ("super-user" in error or "Operation not permitted" in error + said):
+        raise PermissionNeeded(f"load {name} into the kernel")
+    refused = re.search(r"could not open bpf map: (\w+), error: (.+)", said + error)
+    if refused:
+        number = next((n for n in errno.errorcode if os.strerror(n) == refused[2].strip()), 0)
+        raise BpfError(
+            f"The kernel would not make the map {refused[1]} of {name} "
+            f"(errno {describe(number)}).\n"
+            "A ring buffer takes a power of two of pages, and other maps at least one entry.",
+            number,
+        )
+    if kind is CompileError:
+        compile_failed(name, said or error)
+    raise VerifierError(verifier.explain(said, text, name), said)
+
+
+_stderr_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def _stderr() -> Iterator[Callable[[], str]]:
+    """Catch what BCC's C++ writes to file descriptor 2; gives a function that returns it."""
+    with _stderr_lock, tempfile.TemporaryFile() as file:
+        sys.stderr.flush()
+        saved = os.dup(2)
+        os.dup2(file.fileno(), 2)
+
+        def text() -> str:
+            file.seek(0)
+            return file.read().decode(errors="replace")
+
+        try:
+            yield text
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
