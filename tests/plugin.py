@@ -1,4 +1,7 @@
-"""What every test relies on: root, a private cache and work folder, and a kernel left clean."""
+"""What every test and every notebook relies on: root, a work folder of its own, a clean kernel.
+
+A plugin rather than a conftest.py, so that it serves the notebooks and labs too.
+"""
 
 import atexit
 import contextlib
@@ -10,7 +13,6 @@ import tempfile
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -71,28 +73,38 @@ def _left() -> dict[str, str]:
     return found | {str(path): "" for path in files}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the notebook cells that need what this kernel lacks, and say what would run them."""
-    if kernel.has_kprobes():
-        return
-    for item in items:
-        cell = getattr(item, "cell", None)
-        if cell and "needs-kprobe" in cell.metadata.get("tags", []):
-            reason = "this kernel has no kprobes: run it on a distribution's own kernel"
-            item.add_marker(pytest.mark.skip(reason=reason))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def nothing_left_behind() -> Iterator[None]:
-    """Fail the run when a program, map, link, pin or namespace of it is still there at its end."""
+def pytest_sessionstart(session: pytest.Session) -> None:
     if os.geteuid():
         pytest.exit("The tests load programs into the kernel: run them with ./course test", 2)
-    before = _left()
-    yield
-    deadline = time.monotonic() + 5
-    while extra := {what: name for what, name in _left().items() if what not in before}:
-        # The kernel frees a program some time after its last holder went.
-        gc.collect()
-        if time.monotonic() > deadline:
-            pytest.fail("The tests left this in the kernel:\n" + "\n".join(map(str, extra.items())))
-        time.sleep(0.1)
+    session.stash[BEFORE] = _left()
+
+
+def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
+    """Skip the cells that need what this kernel lacks, and end with a look at what is left."""
+    for item in items:
+        cell = getattr(item, "cell", None)
+        if cell and "needs-kprobe" in cell.metadata.get("tags", []) and not kernel.has_kprobes():
+            reason = "this kernel has no kprobes: run it on a distribution's own kernel"
+            item.add_marker(pytest.mark.skip(reason=reason))
+    if items:
+        items.append(NothingLeft.from_parent(session, name="nothing_is_left_in_the_kernel"))
+
+
+class NothingLeft(pytest.Item):
+    """The last test: no program, map, link, pin or namespace of this run is still there."""
+
+    def runtest(self) -> None:
+        before, deadline = self.session.stash[BEFORE], time.monotonic() + 5
+        while extra := {what: name for what, name in _left().items() if what not in before}:
+            # The kernel frees a program some time after its last holder went.
+            gc.collect()
+            if time.monotonic() > deadline:
+                found = "\n".join(f"  {what} {name}" for what, name in extra.items())
+                pytest.fail(f"The tests left this in the kernel:\n{found}", pytrace=False)
+            time.sleep(0.1)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        return Path(__file__), 0, self.name
+
+
+BEFORE = pytest.StashKey[dict[str, str]]()
