@@ -7,6 +7,9 @@ word. In a notebook they print as their message alone, without our frames above 
 import errno as _errno
 import os
 
+# Two names for one number in Linux: Python gives the other, the kernel's source this one.
+_NAMES = {**_errno.errorcode, _errno.EOPNOTSUPP: "EOPNOTSUPP"}
+
 
 class BpfError(OSError):
     """A failed BPF operation: a message for the learner, and the kernel's errno (0 if none)."""
@@ -18,7 +21,7 @@ class BpfError(OSError):
     @property
     def errno_name(self) -> str:
         """The errno's C name, such as "E2BIG"; empty when the kernel was not involved."""
-        return _errno.errorcode.get(self.errno or 0, "")
+        return _NAMES.get(self.errno or 0, "")
 
     def __str__(self) -> str:
         return self.message
@@ -100,4 +103,4 @@ class PermissionNeeded(BpfError, PermissionError):
 
 def describe(errno: int) -> str:
     """The errno as people meet it: ``E2BIG, "Argument list too long"``."""
-    return f'{_errno.errorcode.get(errno, str(errno))}, "{os.strerror(errno)}"'
+    return f'{_NAMES.get(errno, str(errno))}, "{os.strerror(errno)}"'

@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import socket
+import stat
 import sys
 from collections.abc import ItemsView, Iterator, Mapping, MutableMapping
 from pathlib import Path
@@ -447,6 +448,8 @@ class BpfMap(MutableMapping[Any, Any]):
     def _raw_value(self, value: Any) -> bytes:
         if self.type in _OF_FILES and hasattr(value, "fileno"):
             value = value.fileno()
+            if value < 0:
+                raise LayoutError(f"The value of {self.name} is closed: it has no file any more.")
         try:
             if not self.per_cpu:
                 return self.value.encode(value)
@@ -543,11 +546,17 @@ class BpfMap(MutableMapping[Any, Any]):
                 "socket bound; a Unix socket connected.",
                 number,
             )
+        if number == errno.EBUSY:
+            raise BpfError(
+                f"{name} has a program for its sockets, and so has another map that this socket "
+                f"is in {why}.\nOne program judges a socket: delete it from the other map first.",
+                number,
+            )
         if number == errno.ENOSPC:
             raise Unsupported(
                 "8 bytes for the cookie, all that user space may read of a socket",
                 f"{name}, with values of {self.value.size} bytes {why}",
-                "Declare the value as __u64. BCC's macros cannot: read what you put in from Python.",
+                "Declare the value as __u64. BCC's macros fix 4 bytes: keep a dict beside the map.",
             )
         if number == errno.E2BIG and self.type == "sockmap":
             raise MissingKey(
@@ -608,16 +617,18 @@ class _Items(ItemsView[Any, Any]):
 def _socket_kind(fd: int) -> str:
     """What this file descriptor is, for a map that takes some sockets only."""
     try:
-        one = socket.socket(fileno=os.dup(fd))
+        is_socket = stat.S_ISSOCK(os.fstat(fd).st_mode)
     except (OSError, OverflowError):
+        is_socket = False
+    if not is_socket:
         return f"file descriptor {fd}, which is no open socket"
-    with one:
+    with socket.socket(fileno=os.dup(fd)) as one:
         if one.family in (socket.AF_INET, socket.AF_INET6) and one.type == socket.SOCK_STREAM:
             state = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
             return f"a TCP socket in the state {_TCP_STATES[state]}"
         if one.family in (socket.AF_INET, socket.AF_INET6) and one.type == socket.SOCK_DGRAM:
             return "a UDP socket that has no port yet"
-        return f"a socket of the type {one.family.name}, {one.type.name}, in its state"
+        return f"this {one.family.name} {one.type.name} socket"
 
 
 def _column(name: str, side: str, shared: set[str]) -> str:
