@@ -57,7 +57,7 @@ int count_packets(struct xdp_md *ctx)
 	if (!seen) {
 		fresh.start_ns = bpf_ktime_get_ns();
 		connections.insert(&key, &fresh);
-		seen = connections.lookup(&key);
+		seen = connections.lookup(&key); /* or another CPU's */
 	}
 	if (!seen)
 		return XDP_PASS;

@@ -66,7 +66,7 @@ int count_packets(struct xdp_md *ctx)
 	if (!seen) {
 		fresh.start_ns = bpf_ktime_get_ns();
 		bpf_map_update_elem(&connections, &key, &fresh, BPF_NOEXIST);
-		seen = bpf_map_lookup_elem(&connections, &key);
+		seen = bpf_map_lookup_elem(&connections, &key); /* or another CPU's */
 	}
 	if (!seen)
 		return XDP_PASS;

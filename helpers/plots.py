@@ -8,6 +8,7 @@ Source: Okabe and Ito, "Color Universal Design" (2008); matplotlib.
 """
 
 import io
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+# On a slow machine it tells of its first look for fonts, in the middle of a notebook.
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 MARKERS = "osD^vPX"
