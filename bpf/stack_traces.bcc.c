@@ -4,7 +4,7 @@
 #include <uapi/linux/errno.h>
 
 #ifndef STACKS
-#define STACKS 8192
+#define STACKS 16384
 #endif
 #ifndef FLAGS
 #define FLAGS 0

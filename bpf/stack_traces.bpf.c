@@ -4,7 +4,7 @@
 #include <bpf/bpf_helpers.h>
 
 #ifndef STACKS
-#define STACKS 8192
+#define STACKS 16384
 #endif
 #ifndef FRAMES
 #define FRAMES 127
