@@ -87,7 +87,9 @@ def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.It
             reason = "this kernel has no kprobes: run it on a distribution's own kernel"
             item.add_marker(pytest.mark.skip(reason=reason))
     if items:
-        items.append(NothingLeft.from_parent(session, name="nothing_is_left_in_the_kernel"))
+        name = "nothing_is_left_in_the_kernel"
+        node = f"tests/plugin.py::{name}"
+        items.append(NothingLeft.from_parent(session, name=name, nodeid=node))
 
 
 class NothingLeft(pytest.Item):
