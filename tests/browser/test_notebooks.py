@@ -68,7 +68,7 @@ def opened(path: Path, lab: str, browser: Browser) -> Iterator[Page]:
     """A notebook in JupyterLab, with a kernel; then no error, no request elsewhere, no change."""
     before = path.read_bytes()
     page = browser.new_page(viewport={"width": 1200, "height": 7000})
-    page.set_default_timeout(90_000)
+    page.set_default_timeout(180_000)
     errors: list[str] = []
     elsewhere: list[str] = []
     page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
