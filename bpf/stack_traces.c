@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /* The process that chapter 08 watches: it waits for a line, works, says so, waits for the end. */
 #include <stdio.h>
-#include <sys/random.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #ifndef ROUNDS
@@ -26,7 +26,7 @@ FUNCTION void ask(void)
 
 FUNCTION void fill(void *noise, size_t size)
 {
-	if (getrandom(noise, size, 0) > 0)
+	if (syscall(SYS_getrandom, noise, size, 0) > 0)
 		sum++;
 }
 

@@ -127,7 +127,8 @@ def compile_failed(name: str, said: str) -> NoReturn:
     """Raise the ``CompileError`` for what clang said: its first complaint, with its place."""
     lines = said.strip().splitlines()
     first = next((i for i, line in enumerate(lines) if re.search(_COMPLAINT, line)), 0)
-    shown = "\n".join(lines[first : first + 3])
+    # From clang 17 on a margin with the line's number stands before the C: it is said above.
+    shown = "\n".join(re.sub(r"^ +\d* +\| ", "", line) for line in lines[first : first + 3])
     count = sum("error:" in line for line in lines)
     others = "is 1 more error" if count == 2 else f"are {count - 1} more errors"
     more = f"\nThere {others}; mend this one first." if count > 1 else ""
