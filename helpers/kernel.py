@@ -480,7 +480,7 @@ def doctor() -> Report:
         ("libbpf", lambda: lib().libbpf_version_string().decode(), install, True),
         ("clang", _try_clang, install, True),
         ("bpftool", lambda: _first_line([bpftool(), "version"]), install, True),
-        ("kernel headers", lambda: str(headers_for_bcc()), install, True),
+        ("kernel headers", lambda: headers_for_bcc().name, install, True),
         ("BCC", _try_bcc, install, True),
         ("CPUs", _two_cpus, "Give the machine a second CPU: chapters on races need two.", True),
         ("kprobes", _kprobes, "Cells that need them say so.", False),
