@@ -504,6 +504,21 @@ _TAIL: dict[int, Callable[[int], int]] = {  # bytes that follow a type, by its k
 }
 
 
+def raw(btf_id: int) -> bytes | None:
+    """The BTF that the kernel holds under an id; None when it holds none there, or won't tell."""
+    btf = lib().btf__load_from_kernel_by_id(btf_id)
+    if not btf:
+        return None
+    found = _bytes_at(btf)
+    lib().btf__free(btf)
+    return found
+
+
+def _bytes_at(btf: int) -> bytes:
+    size = ctypes.c_uint32()
+    return ctypes.string_at(lib().btf__raw_data(btf, ctypes.byref(size)), size.value)
+
+
 class Types:
     """A BTF blob, parsed: type ids to layouts."""
 
@@ -518,18 +533,13 @@ class Types:
     @classmethod
     def of(cls, btf_id: int) -> "Types | None":
         """The types that the kernel holds under an id; None when it holds none there."""
-        btf = lib().btf__load_from_kernel_by_id(btf_id) if btf_id else None
-        if not btf:
-            return None
-        types = cls.at(btf)
-        lib().btf__free(btf)
-        return types
+        found = raw(btf_id) if btf_id else None
+        return None if found is None else cls(found)
 
     @classmethod
     def at(cls, btf: int) -> "Types":
         """The types of libbpf's ``struct btf`` at an address."""
-        size = ctypes.c_uint32()
-        return cls(ctypes.string_at(lib().btf__raw_data(btf, ctypes.byref(size)), size.value))
+        return cls(_bytes_at(btf))
 
     def find(self, name: str) -> Layout | None:
         """The layout of the struct or union of that name; None when there is none."""

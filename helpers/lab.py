@@ -6,22 +6,33 @@
 A lab is a folder ``labs/NN_topic/`` with a ``lab.py``, in which one subclass of ``Lab`` has a
 title, hints, and ``verify()``: a fresh random workload whose truth it knows. Everything else is
 here. The learner's own code lies in ``work/``, which no update of the course touches.
+
+A check runs in a process of its own, with a BPF file system of its own, so that neither a program
+nor a check can harm the notebook, or leave anything; the learner's Python is contained further
+(``helpers.answers``).
 """
 
+import ast
+import ctypes
 import hashlib
 import html
 import importlib.util
 import json
 import os
 import re
+import signal
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from helpers import kernel
+from helpers import cards, kernel
+from helpers.answers import Answer, Raised
 from helpers.btf import Layout
+from helpers.cards import Card, NotAttempted, NotChecked, NotYet, Result, Right, Wrong
 from helpers.errors import (
     BpfError,
     CompileError,
@@ -33,90 +44,9 @@ from helpers.errors import (
 from helpers.maps import BpfMap
 from helpers.program import Program, load
 
-SUFFIXES = {"libbpf": ".bpf.c", "bcc": ".bcc.c"}
-
-
-# --- what a learner reads -------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Card:
-    """A short text for the learner: HTML in JupyterLab, the same words as text elsewhere.
-
-    ``said`` states a fact, ``ask`` asks what follows from it, ``listing`` is shown as it is.
-    Words between backquotes are code.
-    """
-
-    said: str
-    ask: str = ""
-    listing: str = ""
-    title: str = ""
-    colour = "var(--jp-info-color1, #1976d2)"
-
-    def __repr__(self) -> str:
-        head = f"{self.title} {self.said}".strip()
-        return "\n".join(part for part in (head, self.ask, self.listing) if part)
-
-    def _repr_html_(self) -> str:
-        title = f"<b>{html.escape(self.title)}</b> " if self.title else ""
-        body = f"<div>{title}{_prose(self.said)}</div>"
-        if self.ask:
-            body += f'<div style="margin-top: .5em">{_prose(self.ask)}</div>'
-        if self.listing:
-            body += f'<pre style="margin-top: .5em">{html.escape(self.listing)}</pre>'
-        style = f"border-left: .3em solid {self.colour}; padding: .2em 1em"
-        return f'<div style="{style}">{body}</div>'
-
-
-def _prose(text: str) -> str:
-    code = re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(text))
-    return code.replace("\n", "<br>")
-
-
-class Result(Card):
-    """The outcome of a check: plain data, the same in whatever process the check ran."""
-
-
-@dataclass(frozen=True, repr=False)
-class NotAttempted(Result):
-    """There is no program yet, or only the starter."""
-
-    title: str = "Not attempted."
-
-
-@dataclass(frozen=True, repr=False)
-class Wrong(Result):
-    """The program does not do what the lab asks for: ``said`` is what was seen."""
-
-    title: str = "Not yet."
-    colour = "var(--jp-warn-color1, #b26a00)"
-
-
-@dataclass(frozen=True, repr=False)
-class Right(Result):
-    """The program did all that the lab asks for: ``said`` is what was tried."""
-
-    title: str = "Right."
-    colour = "var(--jp-success-color1, #2e7d32)"
-
-
-@dataclass(frozen=True, repr=False)
-class NotChecked(Result):
-    """This machine could not check the program, which says nothing about the program."""
-
-    title: str = "Not checked."
-
-
-class NotYet(Exception):
-    """What ``verify()`` raises for a program that is wrong.
-
-    ``seen``: what was sent and what was found, with numbers. ``idea``: the question whose answer
-    is the lesson, never the line of code.
-    """
-
-    def __init__(self, seen: str, idea: str) -> None:
-        super().__init__(seen)
-        self.seen, self.idea = seen, idea
+SUFFIXES = {"libbpf": ".bpf.c", "bcc": ".bcc.c", "python": ".py"}
+PARTS = {"program": ("libbpf", "bcc"), "answer": ("python",)}
+SECONDS = 60  # that a check may take
 
 
 # --- a lab ----------------------------------------------------------------------------------
@@ -125,20 +55,20 @@ class NotYet(Exception):
 class Lab:
     """One exercise. Its ``lab.py`` subclasses this, and says what is declared here.
 
-    ``hints`` lead on in three steps. ``flags`` are for clang, when a check compiles the program.
+    ``hints`` lead on in three steps. ``parts`` are what the learner writes: a program in C, an
+    answer in Python, or both. ``flags`` are for clang, when a check compiles the program.
+
+    ``verify(*parts)`` drives what it is given, looks at what that did, and returns what held, in
+    a sentence; it raises ``NotYet`` for what is wrong. It is given a loaded ``Program`` for a
+    program (its path, if ``loads`` is False) and an ``Answer`` for an answer.
     """
 
     title: str
     hints: Sequence[str]
+    parts: Sequence[str] = ("program",)
     flags: Sequence[str] = ()
-
-    def verify(self, prog: Program) -> str:
-        """Drive the loaded ``Program`` and look at what it did; return what held, in a sentence.
-
-        Raises:
-            NotYet: it did something else than the lab asks for.
-        """
-        raise NotImplementedError
+    loads = True
+    verify: Callable[..., str]
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.number = folder, folder.name.partition("_")[0]
@@ -148,23 +78,33 @@ class Lab:
 
     @property
     def file(self) -> Path:
-        """The learner's program, in the dialect that was saved last; it may not exist yet."""
-        files = [self._file(dialect) for dialect in SUFFIXES]
-        there = [file for file in files if file.exists()]
-        return max(there, key=lambda file: file.stat().st_mtime_ns, default=files[0])
+        """The learner's program, or answer where there is no program; it may not exist yet.
+
+        Of the two dialects, it is the one that was saved last.
+        """
+        return self.files[0]
+
+    @property
+    def files(self) -> list[Path]:
+        """The learner's file for each part."""
+        return [_latest([self._file(dialect) for dialect in PARTS[part]]) for part in self.parts]
 
     def check(self, path: str | os.PathLike[str] | None = None) -> Result:
-        """Check the learner's program, or the one in the file ``path``."""
+        """Check what the learner wrote, or the file ``path`` and those that belong to it."""
         if path is not None:
             return self.check_file(path)
-        result = self.check_file(self.file)
+        result = judge(self.folder, *self.files)
         if isinstance(result, Right | Wrong):
-            _remember(self.folder.name, _digest(self.file), isinstance(result, Right))
+            _remember(self.folder.name, _digest(self.files), isinstance(result, Right))
         return result
 
     def check_file(self, path: str | os.PathLike[str]) -> Result:
-        """Check any file, whoever wrote it; nothing is remembered of it."""
-        return judge(self.folder, Path(path))
+        """Check any file, whoever wrote it; nothing is remembered of it.
+
+        The other part, where there is one, is the file of the same name beside it; of the lab's
+        own programs that have none, the first solution's.
+        """
+        return judge(self.folder, *self._together(Path(path)))
 
     def hint(self) -> Card:
         """The next hint; the last one again when there are no more."""
@@ -176,9 +116,7 @@ class Lab:
     def solution(self, number: int = 1) -> Card:
         """Ask once, and from the second call on show the solution of that number."""
         files = self.solutions()
-        about = [
-            file.read_text().partition("\n")[0].removeprefix("// solution: ") for file in files
-        ]
+        about = [_about(file) for file in files]
         if not self._asked or not 1 <= number <= len(files):
             self._asked = True
             return Card(
@@ -187,42 +125,53 @@ class Lab:
                 "\n".join(f"{i}. {line}" for i, line in enumerate(about, 1)),
                 title="Show a solution?",
             )
-        _, _, listing = files[number - 1].read_text().partition("\n")
+        parts = [_without_first(file) for file in self._together(files[number - 1])]
         title = f"Solution {number} of {len(files)}:"
-        return Card(f"{about[number - 1]}.", listing=listing.strip(), title=title)
+        return Card(f"{about[number - 1]}.", listing="\n\n".join(parts), title=title)
 
     def reset(self) -> Card:
         """Begin again with the starter. What the learner wrote is kept."""
-        kept = [self._keep(file) for file in map(self._file, SUFFIXES) if file.exists()]
-        self._file("bcc").unlink(missing_ok=True)
-        _write(self._file("libbpf"), self._starters()[0].read_text())
+        dialects = [dialect for part in self.parts for dialect in PARTS[part]]
+        there = [file for file in map(self._file, dialects) if file.exists()]
+        kept = [self._keep(file) for file in there]
+        for file in there:
+            file.unlink()
+        fresh = [self._file(PARTS[part][0]) for part in self.parts]
+        for file in fresh:
+            _write(file, self._starters(file)[0].read_text())
         was = ", ".join(f"`{shown(path)}`" for path in kept)
+        now = " and ".join(f"`{shown(file)}`" for file in fresh)
         return Card(
-            f"`{shown(self.file)}` is the starter again.",
+            f"{now} {'is' if len(fresh) == 1 else 'are'} the starter again.",
             f"What was there before is in {was}." if kept else "",
             title="Reset.",
         )
 
     def submit(self, text: str, dialect: str = "libbpf") -> Card:
-        """Save ``text`` as the learner's program, then compile it and put it to the verifier.
+        """Save ``text`` as the learner's program or answer, and see whether it compiles.
 
-        The starter never takes the place of a program: whoever runs a whole notebook again has
-        the starter in its cell, and their own work in the file.
+        A program is put to the verifier as well. The starter never takes the place of a program:
+        whoever runs a whole notebook again has the starter in its cell, and their own work in the
+        file.
         """
-        file = self.file
-        if self._begins(text) and not self._begins(_read(file)):
+        file = self._file(dialect)
+        part = next(name for name, dialects in PARTS.items() if dialect in dialects)
+        there = _latest([self._file(one) for one in PARTS[part]])
+        if self._begins(text, file) and not self._begins(_read(there), there):
             return Card(
-                f"This cell holds the starter, and `{shown(file)}` a program: it was left alone.",
+                f"This cell holds the starter, and `{shown(there)}` a program: it was left alone.",
                 "Paste your program here to go on with it, or begin again with `ex.reset()`.",
                 title="Kept.",
             )
-        file = self._file(dialect)
         if file.exists() and _read(file) != text:
             self._keep(file)
         _write(file, text)
         return _guarded(lambda: self._try(file))
 
     def _try(self, file: Path) -> Card:
+        if file.suffix == ".py":
+            _compile_python(file)
+            return Card(f"`{shown(file)}` is Python that compiles.", title="Saved.")
         with load(file) as prog:
             programs = ", ".join(f"`{name}`" for name in prog.programs) or "none"
             maps = ", ".join(f"`{name}`" for name in prog.maps) or "none"
@@ -239,8 +188,9 @@ class Lab:
         return self._card()._repr_html_()
 
     def _card(self) -> Card:
+        files = [self._file(PARTS[part][0]) for part in self.parts]
         return Card(
-            f"{self.title}. Your program: `{shown(self._file('libbpf'))}`",
+            f"{self.title}. Your program: {' and '.join(f'`{shown(file)}`' for file in files)}",
             "`ex.check()` `ex.hint()` `ex.solution()` `ex.reset()` `lab.progress()`",
             title=f"Lab {self.number}:",
         )
@@ -248,22 +198,50 @@ class Lab:
     # --- its files
 
     def solutions(self) -> list[Path]:
-        """The right answers in the lab's folder, the plainest first."""
-        return sorted(self.folder.glob("solutions/*.c"))
+        """The right answers in the lab's folder, the plainest first: one file for each."""
+        return self._mains("solutions")
 
     def wrongs(self) -> list[Path]:
         """The wrong ones, each with words of its feedback in its first line."""
-        return sorted(self.folder.glob("wrong/*.c"))
+        return self._mains("wrong")
 
-    def _starters(self) -> list[Path]:
-        return sorted(self.folder.glob("starter.*.c"), reverse=True)  # libbpf's first
+    def _mains(self, folder: str) -> list[Path]:
+        """Of the files of one name, that of the first part."""
+        found = dict[str, Path]()
+        for part in self.parts:
+            for dialect in PARTS[part]:
+                for file in self.folder.glob(f"{folder}/*{SUFFIXES[dialect]}"):
+                    found.setdefault(_stem(file), file)
+        return [found[stem] for stem in sorted(found)]
+
+    def _together(self, path: Path) -> list[Path]:
+        """For each part, the file of it that goes with ``path``."""
+        return [path if part == _part(path) else self._other(path, part) for part in self.parts]
+
+    def _other(self, path: Path, part: str) -> Path:
+        suffixes = [SUFFIXES[dialect] for dialect in PARTS[part]]
+        beside = [path.with_name(_stem(path) + suffix) for suffix in suffixes]
+        first = [
+            file
+            for suffix in suffixes
+            for file in sorted(self.folder.glob(f"solutions/*{suffix}"))
+            if path.is_relative_to(self.folder)
+        ]
+        return next(filter(Path.exists, [*beside, *first]), beside[0])
+
+    def _starters(self, file: Path) -> list[Path]:
+        """The starters of the part that ``file`` is of, libbpf's first."""
+        found = self.folder.glob("starter.*")
+        return sorted((one for one in found if _part(one) == _part(file)), reverse=True)
 
     def _file(self, dialect: str) -> Path:
         return work() / f"{self.folder.name}{SUFFIXES[dialect]}"
 
-    def _begins(self, text: str) -> bool:
+    def _begins(self, text: str, file: Path) -> bool:
         """Is this where everybody begins: nothing, or the starter with other comments?"""
-        return _essence(text) in {"", *(_essence(file.read_text()) for file in self._starters())}
+        essence = _python_essence if file.suffix == ".py" else _essence
+        begun = {essence(starter.read_text()) for starter in self._starters(file)}
+        return essence(text) in {essence(""), *begun}
 
     def _keep(self, file: Path) -> Path:
         """Copy the file into work/history/, under the next number."""
@@ -283,37 +261,136 @@ def open(name: str | int) -> Lab:
         NotFound: there is none; the message lists those that there are.
     """
     number = str(name).partition("_")[0].zfill(2)
-    for folder in _folders():
+    for folder in folders():
         if folder.name.startswith(f"{number}_"):
             return _lab(folder)
     raise NotFound(
-        f"There is no lab {name!r}.\nThe labs: {', '.join(f.name for f in _folders()) or 'none'}."
+        f"There is no lab {name!r}.\nThe labs: {', '.join(f.name for f in folders()) or 'none'}."
     )
 
 
-def judge(folder: Path, file: Path) -> Result:
-    """Load ``file`` and put it to the test of the lab in ``folder``.
+# --- a check --------------------------------------------------------------------------------
 
-    All that a check does with a learner's program happens in here: two paths go in, plain data
-    comes out.
+
+def judge(folder: Path, *files: Path) -> Result:
+    """Put ``files``, one for each part, to the test of the lab in ``folder``.
+
+    That is done by a process of its own, which sees a BPF file system of its own and has
+    ``SECONDS`` of time. Paths go in, and plain data comes out.
     """
     ex = _lab(folder)
-    if not file.is_file():
-        return NotAttempted(
-            f"There is no `{shown(file)}` yet.",
-            f"Run the cell that begins with `%%bpf lab={ex.number}`: it saves your program there.",
-        )
-
-    def run() -> Result:
-        if ex._begins(_read(file)):
+    for part, file in zip(ex.parts, files, strict=True):
+        if not file.is_file():
+            magic = "answer" if part == "answer" else "bpf"
+            return NotAttempted(
+                f"There is no `{shown(file)}` yet.",
+                f"Run the cell that begins with `%%{magic} lab={ex.number}`: it saves your "
+                f"{part} there.",
+            )
+        if ex._begins(_read(file), file):
             return NotAttempted(
                 f"`{shown(file)}` holds what everybody begins with.",
                 "Its comments say where to go on. `ex.hint()` gives a first idea.",
             )
-        with load(file, flags=ex.flags) as prog:
-            return Right(ex.verify(prog))
+    return _elsewhere(folder, files)
+
+
+def _elsewhere(folder: Path, files: Sequence[Path]) -> Result:
+    """Run ``judge_here`` in another process, and wait for what it says."""
+    job = json.dumps([str(path.resolve()) for path in (folder, *files)])
+    code = "from helpers import lab; lab._answer_for_another()"
+    command = [sys.executable, "-c", code, job]
+    if os.geteuid() == 0:
+        private = f'mount -t bpf -o mode=1777 bpf {kernel.BPFFS} && exec "$@"'
+        command = ["unshare", "--mount", "--", "sh", "-c", private, "sh", *command]
+    path = str(Path(__file__).resolve().parent.parent)
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            command,
+            env=os.environ | {"PYTHONPATH": path, "BPF_COURSE_RESULT": str(said.fileno())},
+            pass_fds=[said.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=errors,
+            stderr=errors,
+            start_new_session=True,
+        )
+        try:
+            process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            return Wrong(
+                f"The check was not done after {SECONDS} s, and was stopped.",
+                "What in your program can take that long, or come to no end?",
+            )
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        said.seek(0)
+        errors.seek(0)
+        if answer := said.read():
+            return cards.result(json.loads(answer))
+        return NotChecked(
+            f"The check ended with exit code {process.returncode}, and said no more.",
+            "That is a fault of the course, or of this machine, not of your program.",
+            errors.read()[-2000:].strip(),
+        )
+
+
+def _answer_for_another() -> None:
+    """What the process of a check does: its last argument is the job, its result goes to a file."""
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: when the notebook's kernel dies
+    if os.getppid() != parent:
+        return
+    folder, *files = map(Path, json.loads(sys.argv[-1]))
+    result = judge_here(folder, *files)
+    os.write(int(os.environ["BPF_COURSE_RESULT"]), json.dumps(result.as_dict()).encode())
+
+
+def judge_here(folder: Path, *files: Path) -> Result:
+    """Judge in this process: for tests of a lab's ``verify()``."""
+    ex = _lab(folder)
+
+    def run() -> Result:
+        with ExitStack() as stack:
+            given = [stack.enter_context(_ready(ex, file, files)) for file in files]
+            return Right(ex.verify(*given))
 
     return _guarded(run)
+
+
+def _ready(ex: Lab, file: Path, files: Sequence[Path]) -> Any:
+    if _part(file) == "answer":
+        _compile_python(file)
+        return Answer(file, *files)
+    return load(file, flags=ex.flags) if ex.loads else _Shown(file)
+
+
+class _Shown:
+    """A path as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> Path:
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def _compile_python(file: Path) -> None:
+    text = _read(file)
+    try:
+        compile(text, str(file), "exec")
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None)
+        place = f"{file.name}:{line}" if line else file.name
+        code = (getattr(error, "text", None) or "").strip()
+        raise NotYet(
+            f"{place} is no Python: {getattr(error, 'msg', error)}.",
+            f"What is missing in, or just before, `{code}`?" if code else "",
+        ) from None
 
 
 def _guarded(run: Callable[[], Any]) -> Any:
@@ -322,6 +399,11 @@ def _guarded(run: Callable[[], Any]) -> Any:
         return run()
     except NotYet as wrong:
         return Wrong(wrong.seen, wrong.idea)
+    except Raised as raised:
+        return Wrong(
+            f"`{raised.where}` raised {raised}.",
+            "Call your function yourself, in a cell, and look at what it is given.",
+        )
     except (Unsupported, PermissionNeeded) as error:
         return NotChecked(error.message)
     except VerifierError as error:
@@ -415,8 +497,41 @@ def _lab(folder: Path) -> Lab:
     return kind(folder)
 
 
-def _folders() -> list[Path]:
+def folders() -> list[Path]:
+    """The folders of all labs, in the order of their numbers."""
     return sorted(path.parent for path in kernel.ROOT.glob("labs/*_*/lab.py"))
+
+
+def _stem(file: Path) -> str:
+    return next(file.name.removesuffix(end) for end in SUFFIXES.values() if file.name.endswith(end))
+
+
+def _part(file: Path) -> str:
+    return "answer" if file.suffix == ".py" else "program"
+
+
+def _about(file: Path) -> str:
+    """What the first line of a solution says of it."""
+    return file.read_text().partition("\n")[0].lstrip("/# ").removeprefix("solution: ")
+
+
+def _without_first(file: Path) -> str:
+    first, _, rest = file.read_text().partition("\n")
+    return (rest if re.match(r"(//|#) (solution|expect): ", first) else f"{first}\n{rest}").strip()
+
+
+def _latest(files: Sequence[Path]) -> Path:
+    """The file that was written last, or the first when none is there."""
+    there = [file for file in files if file.exists()]
+    return max(there, key=lambda file: file.stat().st_mtime_ns, default=files[0])
+
+
+def _python_essence(text: str) -> str:
+    """Python without its comments and layout; the text itself when it does not parse."""
+    try:
+        return ast.dump(ast.parse(text))
+    except (SyntaxError, ValueError):
+        return text
 
 
 def _essence(text: str) -> str:
@@ -489,16 +604,16 @@ class Progress:
 def progress() -> Progress:
     """How far the learner is: the last check of each lab, as long as the program is the same."""
     checked = _checked()
-    return Progress([(ex.number, ex.title, _state(ex, checked)) for ex in map(_lab, _folders())])
+    return Progress([(ex.number, ex.title, _state(ex, checked)) for ex in map(_lab, folders())])
 
 
 def _state(ex: Lab, checked: dict[str, Any]) -> str:
-    if ex._begins(_read(ex.file)):
+    if any(ex._begins(_read(file), file) for file in ex.files):
         return "not attempted"
     last = checked.get(ex.folder.name)
     if not isinstance(last, dict):
         return "not checked yet"
-    if last.get("digest") != _digest(ex.file):
+    if last.get("digest") != _digest(ex.files):
         return "changed since its last check"
     return "right" if last.get("right") else "not yet"
 
@@ -516,8 +631,8 @@ def _remember(name: str, digest: str, right: bool) -> None:
     _write(work() / "progress.json", json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+def _digest(files: Sequence[Path]) -> str:
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _bring_magic() -> None:

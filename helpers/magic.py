@@ -1,10 +1,11 @@
-"""``%%bpf``: BPF C in a notebook cell.
+"""``%%bpf``: BPF C in a notebook cell, and ``%%answer``: the Python of a lab.
 
     %%bpf prog            compile, load, and bind the Program to the name prog
     %%bpf prog bcc        the same, in BCC's dialect
     %%bpf lab=02          save it as the program of lab 02, and see whether it loads
+    %%answer lab=01       run the cell's Python here, and save it as the answer of lab 01
 
-``from helpers import lab`` brings it, and so does ``%load_ext helpers.magic``.
+``from helpers import lab`` brings both, and so does ``%load_ext helpers.magic``.
 """
 
 import sys
@@ -38,6 +39,26 @@ def bpf(line: str, cell: str) -> Any:
     return None
 
 
+def answer(line: str, cell: str) -> Any:
+    """Save the cell's Python as the answer of a lab, and run it here, for the learner to try.
+
+    Raises:
+        UsageError: the line is no ``lab=NN``.
+    """
+    from IPython.core.error import UsageError
+
+    from helpers import lab
+
+    target, _, number = line.strip().partition("=")
+    if target != "lab":
+        raise UsageError("Write  %%answer lab=NN  in the first line.")
+    card = lab.open(number).submit(cell, "python")
+    if not isinstance(card, lab.Wrong):
+        # An empty line in place of the magic's own: so the editor and Python number lines alike.
+        exec(compile(f"\n{cell}", f"answer of lab {number}", "exec"), _shell().user_ns)
+    return card
+
+
 def _bind(name: str, cell: str, dialect: str) -> None:
     from helpers.program import Program, load
 
@@ -58,3 +79,4 @@ def _shell() -> Any:
 def load_ipython_extension(shell: Any) -> None:
     """IPython calls this for ``%load_ext helpers.magic``."""
     shell.register_magic_function(bpf, "cell", "bpf")
+    shell.register_magic_function(answer, "cell", "answer")

@@ -71,7 +71,7 @@ def test_imports_go_one_way() -> None:
         {"libbpf", "kernel", "errors"},
         {"maps", "btf", "verifier", "symbols", "compiler"},
         {"program", "attach", "dialects", "events", "userside"},
-        {"plots", "sandbox", "compare"},
+        {"plots", "sandbox", "compare", "cards", "answers"},
         {"lab", "magic", "widgets"},
         {"cli"},
     ]

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from helpers import lab
+from helpers import lab, load
 from helpers.kernel import ROOT
 
-LABS = sorted(path.parent for path in ROOT.glob("labs/*/lab.py"))
-SOLUTIONS = sorted(ROOT.glob("labs/*/solutions/*.c"))
-WRONG = sorted(ROOT.glob("labs/*/wrong/*.c"))
+LABS = lab.folders()
+SOLUTIONS = [path for folder in LABS for path in lab.open(folder.name).solutions()]
+WRONG = [path for folder in LABS for path in lab.open(folder.name).wrongs()]
 said: dict[Path, str] = {}  # what the wrong programs were told
 
 
@@ -23,22 +23,27 @@ def judge(path: Path) -> lab.Result:
     return lab.open(folder.name).check_file(path)
 
 
+def first_line(path: Path, word: str) -> str:
+    """What stands behind ``// word: `` in the first line of C, or ``# word: `` of Python."""
+    begins = f"{'#' if path.suffix == '.py' else '//'} {word}: "
+    first = path.read_text().partition("\n")[0]
+    assert first.startswith(begins), f"{path} does not begin with {begins!r}"
+    return first.removeprefix(begins)
+
+
 @pytest.mark.parametrize("folder", LABS, ids=identify)
 def test_a_lab_is_whole(folder: Path) -> None:
     ex = lab.open(folder.name)
     assert (folder / "lab.ipynb").is_file()
     assert ex.title and len(ex.hints) == 3 and all(ex.hints)
-    assert len(ex.solutions()) >= 2 and len(ex.wrongs()) >= 6
-    for path in ex.solutions():
-        assert path.read_text().startswith("// solution: "), path
+    assert len(ex.solutions()) >= 3 and len(ex.wrongs()) >= 8
+    assert all(first_line(path, "solution") for path in ex.solutions())
 
 
 @pytest.mark.parametrize("folder", LABS, ids=identify)
 def test_the_starter_compiles_and_counts_as_not_attempted(folder: Path) -> None:
-    from helpers import load
-
-    for path in folder.glob("starter.*.c"):
-        load(path).close()
+    for path in folder.glob("starter.*"):
+        load(path).close() if path.suffix == ".c" else compile(path.read_text(), path, "exec")
         assert isinstance(judge(path), lab.NotAttempted)
 
 
@@ -50,11 +55,9 @@ def test_a_solution_is_right(path: Path) -> None:
 
 @pytest.mark.parametrize("path", WRONG, ids=identify)
 def test_a_wrong_program_is_told_what_is_wrong(path: Path) -> None:
-    first, _, _ = path.read_text().partition("\n")
-    assert first.startswith("// expect: ")
     result = judge(path)
     assert isinstance(result, lab.Wrong), result
-    assert first.removeprefix("// expect: ") in repr(result)
+    assert first_line(path, "expect") in repr(result)
     said[path] = repr(result)
 
 

@@ -321,7 +321,8 @@ def test_lab_02_knows_what_to_say_of_any_map(tmp_path: Path, declared: str) -> N
     assert "of `connections` is of type" in repr(result) and "Missing: " in repr(result)
 
 
-def test_lab_02_needs_two_cpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lab_02_needs_two_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "online_cpus", lambda: [0])
-    result = judged(tmp_path)
+    ex = lab.open("02")
+    result = lab.judge_here(ex.folder, ex.solutions()[0])
     assert isinstance(result, lab.NotChecked) and "two CPUs" in repr(result)

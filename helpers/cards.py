@@ -1,0 +1,96 @@
+"""What a learner reads: short texts, and the outcomes of a check."""
+
+import html
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Card:
+    """A short text for the learner: HTML in JupyterLab, the same words as text elsewhere.
+
+    ``said`` states a fact, ``ask`` asks what follows from it, ``listing`` is shown as it is.
+    Words between backquotes are code.
+    """
+
+    said: str
+    ask: str = ""
+    listing: str = ""
+    title: str = ""
+    colour = "var(--jp-info-color1, #1976d2)"
+
+    def __repr__(self) -> str:
+        head = f"{self.title} {self.said}".strip()
+        return "\n".join(part for part in (head, self.ask, self.listing) if part)
+
+    def _repr_html_(self) -> str:
+        title = f"<b>{html.escape(self.title)}</b> " if self.title else ""
+        body = f"<div>{title}{_prose(self.said)}</div>"
+        if self.ask:
+            body += f'<div style="margin-top: .5em">{_prose(self.ask)}</div>'
+        if self.listing:
+            body += f'<pre style="margin-top: .5em">{html.escape(self.listing)}</pre>'
+        style = f"border-left: .3em solid {self.colour}; padding: .2em 1em"
+        return f'<div style="{style}">{body}</div>'
+
+
+def _prose(text: str) -> str:
+    code = re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(text))
+    return code.replace("\n", "<br>")
+
+
+class Result(Card):
+    """The outcome of a check: plain data, the same in whatever process the check ran."""
+
+    def as_dict(self) -> dict[str, str]:
+        """For JSON: ``state``, the name of the class, and the texts."""
+        return {"state": type(self).__name__} | asdict(self)
+
+
+def result(data: dict[str, Any]) -> Result:
+    """A Result from its ``as_dict()``."""
+    kinds = {kind.__name__: kind for kind in (NotAttempted, Wrong, Right, NotChecked)}
+    return kinds[data.pop("state")](**data)
+
+
+@dataclass(frozen=True, repr=False)
+class NotAttempted(Result):
+    """There is no program yet, or only the starter."""
+
+    title: str = "Not attempted."
+
+
+@dataclass(frozen=True, repr=False)
+class Wrong(Result):
+    """The program does not do what the lab asks for: ``said`` is what was seen."""
+
+    title: str = "Not yet."
+    colour = "var(--jp-warn-color1, #b26a00)"
+
+
+@dataclass(frozen=True, repr=False)
+class Right(Result):
+    """The program did all that the lab asks for: ``said`` is what was tried."""
+
+    title: str = "Right."
+    colour = "var(--jp-success-color1, #2e7d32)"
+
+
+@dataclass(frozen=True, repr=False)
+class NotChecked(Result):
+    """This machine could not check the program, which says nothing about the program."""
+
+    title: str = "Not checked."
+
+
+class NotYet(Exception):
+    """What ``verify()`` raises for a program that is wrong.
+
+    ``seen``: what was sent and what was found, with numbers. ``idea``: the question whose answer
+    is the lesson, never the line of code.
+    """
+
+    def __init__(self, seen: str, idea: str) -> None:
+        super().__init__(seen)
+        self.seen, self.idea = seen, idea
