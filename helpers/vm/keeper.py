@@ -1,0 +1,48 @@
+"""The process that keeps one QEMU, so that nothing outlives the guest's owner, however it ended.
+
+    python keeper.py FOLDER COMMAND...
+
+The owner holds the other end of our standard input. When that closes, QEMU is killed and FOLDER,
+the guest's, is removed. When QEMU ends first, we end with its exit code, and FOLDER is the owner's
+to read and to remove.
+"""
+
+import ctypes
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def main(folder: str, *command: str) -> int:
+    """Run the command until it ends, or until standard input does."""
+    prctl, me = ctypes.CDLL(None).prctl, os.getpid()
+
+    def die_with_me() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != me:
+            os._exit(1)
+
+    with open(os.path.join(folder, "qemu.log"), "wb") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_me
+        )
+    signal.signal(signal.SIGTERM, lambda *_: process.kill())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # that one is for the code in the guest
+    ended = os.pidfd_open(process.pid)
+    poll = select.poll()
+    poll.register(0, select.POLLHUP)
+    poll.register(ended, select.POLLIN)
+    if all(fd != ended for fd, _ in poll.poll()):
+        process.kill()
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+    return process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
