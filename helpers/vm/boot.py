@@ -136,7 +136,7 @@ class Guest:
             course=shlex.quote(str(kernel.ROOT)),
             exports="\n".join(f"export {k}={shlex.quote(v)}" for k, v in _env(env).items()),
             cwd=shlex.quote(str(cwd)),
-            command=shlex.join(command),
+            command=shlex.join(_found(command)),
         )
         for name, text in {**files, "start": script}.items():
             (self.folder / name).write_text(text)
@@ -207,6 +207,12 @@ class Guest:
             self.process.kill()  # QEMU goes with it
             self.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _found(command: Iterable[str]) -> list[str]:
+    """With the path of the program: the shell in the guest would take busybox's of that name."""
+    program, *rest = command
+    return [shutil.which(program) or program, *rest]
 
 
 def bare_boot(of: Kernel, accelerator: str | None = None, seconds: float = 120) -> float:

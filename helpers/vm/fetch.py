@@ -34,7 +34,7 @@ DROPPED = "drivers/net/wireless drivers/net/ethernet drivers/net/usb drivers/net
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel in the cache: ``name`` is what one asks for ("6.1"), ``release`` its ``uname -r``."""
+    """A kernel in the cache: ``name`` is what one asks for (6.1), ``release`` its ``uname -r``."""
 
     name: str
     release: str
