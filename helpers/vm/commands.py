@@ -3,9 +3,10 @@
 import contextlib
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
-from helpers.vm import fetch, kernelspec
+from helpers.vm import fetch
 from helpers.vm.boot import Guest
 
 
@@ -40,7 +41,6 @@ def add(names: list[str]) -> int:
         print(
             f"{name}: Linux {found.release}, {found.bytes >> 20} MB, {found.title!r} in JupyterLab"
         )
-    kernelspec.refresh()
     return 0
 
 
@@ -49,14 +49,13 @@ def remove(names: list[str]) -> int:
     for name in names:
         fetch.remove(name)
         print(f"removed {name}")
-    kernelspec.refresh()
     return 0
 
 
-def run(name: str, command: list[str]) -> int:
+def run(name: str, command: list[str], env: Mapping[str, str] = {}) -> int:
     """Run a command in a guest, in the folder one is in, and give its output and exit status."""
     at = 0
-    with Guest(fetch.get(name), command, cwd=Path.cwd(), memory=2048) as guest:
+    with Guest(fetch.get(name), command, env=env, cwd=Path.cwd(), memory=2048) as guest:
         out = guest.folder / "out"
         while True:
             ended = guest.process.poll() is not None

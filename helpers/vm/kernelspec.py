@@ -1,8 +1,8 @@
 """One kernelspec for each kernel in the cache, so that JupyterLab's picker shows them."""
 
 import json
+import os
 import shutil
-import sys
 from pathlib import Path
 
 from helpers import kernel
@@ -16,9 +16,16 @@ def name(of: str) -> str:
     return PREFIX + of
 
 
-def refresh() -> None:
-    """Make the kernelspecs of the .venv those of the kernels in the cache."""
-    folder = Path(sys.prefix) / "share/jupyter/kernels"
+def offer() -> None:
+    """Let the Jupyter of this process, and of those that it starts, find the kernels."""
+    folder = kernel.cache_dir("vm", "jupyter")
+    _write(folder / "kernels")
+    paths = os.environ.get("JUPYTER_PATH", "").split(os.pathsep)
+    if str(folder) not in paths:
+        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(folder), *paths]))
+
+
+def _write(folder: Path) -> None:
     there = {name(one.name): one for one in fetch.kernels()}
     for path in folder.glob(f"{PREFIX}*"):
         if path.name not in there:

@@ -27,12 +27,11 @@ MEMORY = 1536  # MiB
 # first cell that runs: nothing else of a kernel that died can reach the notebook.
 READY = f"open('{INSIDE}/ready', 'w').close()"
 TOLD = """\
-import sys as _sys
-def _tell(*_, _shell=get_ipython()):
-    _shell.events.unregister('pre_run_cell', _tell)
-    print(open('{file}').read(), file=_sys.stderr)
-get_ipython().events.register('pre_run_cell', _tell)
-del _sys, _tell"""
+def _tell(*_):
+    import sys
+    get_ipython().events.unregister('pre_run_cell', _tell)
+    print(open('{file}').read(), file=sys.stderr)
+get_ipython().events.register('pre_run_cell', _tell)"""
 
 
 class GuestProvisioner(LocalProvisioner):
