@@ -1,9 +1,10 @@
 """A learner's Python, run where it can do no harm: ``Answer(file)``.
 
 It runs in a process of its own: nobody's user, with the capabilities that maps and programs need
-and no others; a read-only file tree with a small ``/tmp`` of its own; process ids and a network of
-its own; and a limit on processes, memory and time. The two sides talk in lines of JSON over a
-socket, and maps go along as file descriptors.
+and no others; of the files those that Python and the course need, read-only, and a small ``/tmp``;
+process ids and a network of its own; and a limit on processes, memory and time. The two sides talk
+in lines of JSON over a socket, and maps go along as file descriptors. Whoever gets hold of that
+socket can make a check fail, and no more.
 
     with Answer(file) as answer:
         answer.call("totals", prog["counters"])
@@ -23,11 +24,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from helpers import btf, kernel
 from helpers.cards import NotYet
@@ -36,11 +38,18 @@ from helpers.maps import BpfMap
 
 SECONDS = 10  # that a call may take
 TMP = 64 << 20  # bytes of /tmp, and of the largest file
-MEMORY = 4 << 30  # bytes of addresses
+MEMORY = 2 << 30  # bytes of addresses
 PROCESSES = 64
+REPLY = 16 << 20  # bytes of a result in JSON
+TEXT = 500  # characters of what the learner's code raised or printed
 FIRST_USER = 2_000_000_000  # nobody has these ids, and each process gets its own
 # Without SYS_ADMIN and SYS_RESOURCE, so that the limit on processes holds.
 CAPABILITIES = "bpf", "perfmon", "net_admin", "net_raw", "dac_read_search"
+# All that a process there can see of this machine's files, apart from Python and the course.
+VISIBLE = (
+    "/usr", "/bin", "/sbin", "/lib", "/lib64", "/sys", "/boot", "/etc/alternatives",
+    "/etc/ld.so.cache", "/etc/localtime", "/etc/os-release",
+)  # fmt: skip
 
 
 class Remote:
@@ -51,11 +60,14 @@ class Remote:
 
 
 class Raised(Exception):
-    """What the learner's code raised: ``kind`` is the name of the type, ``where`` the line."""
+    """What the learner's code raised: ``kind`` is the name of the type, ``where`` the line.
 
-    def __init__(self, kind: str, text: str, where: str) -> None:
+    ``errno`` is the exception's own, 0 when it has none.
+    """
+
+    def __init__(self, kind: str, text: str, where: str, errno: int = 0) -> None:
         super().__init__(f"{kind}: {text}" if text else kind)
-        self.kind, self.text, self.where = kind, text, where
+        self.kind, self.text, self.where, self.errno = kind, text, where, errno
 
 
 class Answer:
@@ -76,7 +88,7 @@ class Answer:
                 stderr=self._log,
                 start_new_session=True,
             )
-        self._lines = self._socket.makefile("r", encoding="utf-8")
+        self._heard = b""
         try:
             self._exchange({}, [])
         except BaseException:
@@ -89,65 +101,143 @@ class Answer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def call(self, what: "str | tuple[Remote, str]", *args: Any, seconds: float = SECONDS) -> Any:
+    def call(
+        self,
+        what: "str | tuple[Remote, str]",
+        *args: Any,
+        seconds: float = SECONDS,
+        keep: bool = False,
+    ) -> Any:
         """Call a function of the file, or a method of what such a call gave.
 
-        Arguments and results are what JSON knows, and bytes, tuples, dicts with any keys, maps
-        (as arguments) and frames (as results); a result of another kind becomes a ``Remote``.
+        Arguments and results are what JSON knows, and bytes, tuples, sets, dicts with any keys,
+        maps (as arguments) and frames (as results); a result of another kind becomes a ``Remote``,
+        and so does any with ``keep``: the object itself, to see who else holds on to it.
 
         Raises:
             Raised: the learner's code raised.
-            NotYet: it came to no end, it ended the process, or there is no such function.
+            NotYet: it came to no end, it ended the process, there is no such function, or what
+                it gave is too large.
         """
         self._seconds = seconds
         fds: list[int] = []
         target = [what[0].number, what[1]] if isinstance(what, tuple) else [None, what]
-        return self._exchange({"call": target, "args": [_out(arg, fds) for arg in args]}, fds)
+        given = [_out(arg, fds) for arg in args]
+        return self._exchange({"call": target, "args": given, "keep": keep}, fds)
+
+    def pin(self, cpu: int) -> None:
+        """Keep the process on one CPU, where that makes a difference to its maps."""
+        self._seconds = SECONDS
+        self._exchange({"cpu": cpu}, [])
 
     def kill(self) -> None:
-        """End the process at once, as ``kill -9`` does, and all that it started."""
+        """End the process as ``kill -9`` does, with all that it started: then they are gone."""
+        pid = self._process.pid
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            # The first process in there takes all others with it, and bwrap ends after it.
+            for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+                os.kill(int(child), signal.SIGKILL)
+                self._process.wait(2)
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+            os.killpg(pid, signal.SIGKILL)
         self._process.wait()
+
+    def leave(self) -> None:
+        """Let the process end by itself, as one whose work is done: its exit handlers run."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(SECONDS)
+        self.kill()
 
     def close(self) -> None:
         """End the process; twice is fine."""
         self.kill()
-        self._lines.close()
         self._socket.close()
         self._log.close()
 
     def _exchange(self, message: dict[str, Any], fds: list[int]) -> Any:
-        self._socket.settimeout(self._seconds)
+        self._deadline = time.monotonic() + self._seconds
         try:
             if message:
-                line = json.dumps(message).encode() + b"\n"
-                sent = socket.send_fds(self._socket, [line], fds)
-                self._socket.sendall(line[sent:])
-            while "btf" in (reply := json.loads(self._lines.readline() or "null") or self._gone()):
-                self._socket.sendall(json.dumps(_types(reply["btf"])).encode() + b"\n")
+                self._say(message, fds)
+            while "btf" in (reply := self._reply()):
+                self._say(_types(reply["btf"]), [])
+            return self._meant(reply)
         except TimeoutError:
             self.kill()
             raise NotYet(
                 f"`{self.file.name}` was still at work after {self._seconds:g} s, and was stopped.",
                 "Which of its loops has no end, or what does it wait for?",
             ) from None
-        except (BrokenPipeError, ConnectionResetError):
+        except ConnectionError:
             self._gone()
-        if "raised" in reply:
-            raise Raised(*reply["raised"])
+
+    def _say(self, message: Any, fds: list[int]) -> None:
+        self._patience()
+        line = json.dumps(message).encode() + b"\n"
+        sent = socket.send_fds(self._socket, [line], fds)
+        self._socket.sendall(line[sent:])
+
+    def _reply(self) -> dict[str, Any]:
+        """The next line that the other side says."""
+        while b"\n" not in self._heard:
+            self._patience()
+            data = self._socket.recv(1 << 20)
+            if not data:
+                self._gone()
+            self._heard += data
+            if len(self._heard) > REPLY:
+                self.kill()
+                raise NotYet(
+                    f"`{self.file.name}` returned more than {REPLY >> 20} MB.",
+                    "How many values does the task ask for?",
+                )
+        line, _, self._heard = self._heard.partition(b"\n")
+        try:
+            reply = json.loads(line)
+        except (ValueError, RecursionError):
+            reply = None
+        return reply if isinstance(reply, dict) else self._nonsense()
+
+    def _patience(self) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._socket.settimeout(left)
+
+    def _meant(self, reply: dict[str, Any]) -> Any:
         if "missing" in reply:
             raise NotYet(
-                f"`{self.file.name}` has no `{reply['missing']}`.",
+                f"`{self.file.name}` has no `{str(reply['missing'])[:TEXT]}`.",
                 "The task says what it is called. Did you give it another name?",
             )
-        return _back(reply.get("value"))
+        try:
+            if "raised" not in reply:
+                return _back(reply["value"])
+            *words, number = reply["raised"]
+            kind, text, where = (str(one)[:TEXT] for one in words)
+            number = int(number)
+        except Exception:  # whatever it was, our own code did not send it
+            self._nonsense()
+        raise Raised(kind, text, where, number)
 
-    def _gone(self) -> dict[str, Any]:
-        """The process has ended by itself."""
-        code = self._process.wait()
-        self._log.seek(0)
-        last = self._log.read()[-2000:].decode(errors="replace").strip().splitlines()[-3:]
+    def _nonsense(self) -> NoReturn:
+        self.kill()
+        raise NotYet(
+            f"`{self.file.name}` wrote to the connection between the check and your functions.",
+            "Which line of it writes to a file that it did not open?",
+        )
+
+    def _gone(self) -> NoReturn:
+        """The process has ended by itself, or does not listen any more."""
+        try:
+            how = f"ended its process (exit code {self._process.wait(2)})"
+        except subprocess.TimeoutExpired:
+            self.kill()
+            how = "closed a file that it did not open: the check's connection to your functions"
+        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - TEXT))
+        last = self._log.read().decode(errors="replace").strip().splitlines()[-3:]
         if last and last[-1].startswith("bwrap:"):
             raise Unsupported(
                 "a contained process for your Python",
@@ -156,7 +246,7 @@ class Answer:
             )
         said = f" The last that it said: {' '.join(last)}" if last else ""
         raise NotYet(
-            f"`{self.file.name}` ended its process (exit code {code}).{said}",
+            f"`{self.file.name}` {how}.{said}",
             "Your functions are called by the check. Which line leaves Python, or uses up what "
             "there is of memory?",
         )
@@ -169,23 +259,21 @@ def _contained(file: Path, readable: tuple[Path, ...], fd: int) -> list[str]:
         raise Unsupported("bubblewrap (bwrap)", "no bwrap on PATH", "./course install")
     user = str(FIRST_USER + os.getpid())
     bounding = ",".join(f"+{name}" for name in CAPABILITIES)
+    source = os.environ.get("BCC_KERNEL_SOURCE") or kernel.find_headers()
+    visible = [*VISIBLE, kernel.ROOT, sys.base_prefix, sys.prefix, file, *readable]
+    visible += [Path(source).parent] if source else []
     return [
         bwrap,
-        *("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"),
+        *("--dev", "/dev", "--proc", "/proc"),
         *("--perms", "1777", "--size", str(TMP), "--tmpfs", "/tmp"),
-        *("--bind", str(kernel.BPFFS), str(kernel.BPFFS)),
-        *[
-            word
-            for path in (kernel.ROOT, Path(sys.prefix), file, *readable)
-            if path.is_relative_to("/tmp")
-            for word in ("--ro-bind", str(path), str(path))
-        ],
+        *[word for path in visible for word in ("--ro-bind-try", str(path), str(path))],
+        *("--bind", str(kernel.BPFFS), str(kernel.BPFFS), "--remount-ro", "/"),
         *("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net"),
         *("--die-with-parent", "--new-session", "--clearenv", "--chdir", "/tmp"),
         *("--setenv", "PATH", os.environ.get("PATH", os.defpath)),
         *("--setenv", "HOME", "/tmp", "--setenv", "OPENBLAS_NUM_THREADS", "1"),
         *("--setenv", "PYTHONPATH", str(kernel.ROOT), "--setenv", "PYTHONDONTWRITEBYTECODE", "1"),
-        *_kernel_source(),
+        *(("--setenv", "BCC_KERNEL_SOURCE", str(source)) if source else ()),
         "setpriv",
         *("--reuid", user, "--regid", user, "--clear-groups", "--no-new-privs"),
         *("--inh-caps", f"-all,{bounding}", "--ambient-caps", f"-all,{bounding}"),
@@ -194,14 +282,9 @@ def _contained(file: Path, readable: tuple[Path, ...], fd: int) -> list[str]:
     ]
 
 
-def _kernel_source() -> list[str]:
-    source = os.environ.get("BCC_KERNEL_SOURCE")
-    return ["--setenv", "BCC_KERNEL_SOURCE", source] if source else []
-
-
-def _types(number: int) -> str | None:
+def _types(number: Any) -> str | None:
     """The kernel's BTF of an id, which only root may ask for, for the other side."""
-    found = btf.raw(number)
+    found = btf.raw(number) if isinstance(number, int) and 0 <= number < 1 << 32 else None
     return None if found is None else base64.b64encode(found).decode()
 
 
@@ -220,6 +303,8 @@ def _out(value: Any, fds: list[int]) -> Any:
         return {"dict": [[_out(k, fds), _out(v, fds)] for k, v in value.items()]}
     if isinstance(value, tuple):
         return {"tuple": [_out(one, fds) for one in value]}
+    if isinstance(value, set | frozenset):
+        return {"set": [_out(one, fds) for one in value]}
     if isinstance(value, list):
         return [_out(one, fds) for one in value]
     return value
@@ -235,8 +320,8 @@ def _back(value: Any) -> Any:
         return Remote(inner)
     if kind == "bytes":
         return bytes.fromhex(inner)
-    if kind == "tuple":
-        return tuple(_back(one) for one in inner)
+    if kind in ("tuple", "set"):
+        return (tuple if kind == "tuple" else set)(_back(one) for one in inner)
     if kind == "frame":
         import pandas as pd
 
@@ -252,7 +337,7 @@ class _Side:
     """The learner's side of the socket."""
 
     def __init__(self, file: Path, fd: int) -> None:
-        self.file = file
+        self.file, self.pid = file, os.getpid()
         self.socket = socket.socket(fileno=fd)
         self.lines, self.waiting = b"", list[int]()
         self.kept = list[Any]()
@@ -263,8 +348,12 @@ class _Side:
         self.answer(self.load)
         while line := self.read():
             message = json.loads(line)
+            if "cpu" in message:
+                self.answer(partial(os.sched_setaffinity, 0, {message["cpu"]}))
+                continue
             number, name = message["call"]
-            self.answer(partial(self.run, number, name, message["args"]))
+            work = partial(self.run, number, name, message["args"])
+            self.answer(work, self.kept_here if message["keep"] else self.result)
 
     def read(self) -> bytes:
         while b"\n" not in self.lines:
@@ -277,6 +366,8 @@ class _Side:
         return line
 
     def say(self, message: dict[str, Any]) -> None:
+        if os.getpid() != self.pid:
+            os._exit(0)  # a fork of the learner's that comes back from the call: one answer is due
         self.socket.sendall(json.dumps(message).encode() + b"\n")
 
     def types(self, btf_id: int) -> bytes | None:
@@ -304,27 +395,32 @@ class _Side:
             return self.kept[value["object"]]
         if isinstance(value, dict) and "dict" in value:
             return {self.argument(k): self.argument(v) for k, v in value["dict"]}
-        if isinstance(value, dict) and "tuple" in value:
-            return tuple(self.argument(one) for one in value["tuple"])
+        if isinstance(value, dict) and ("tuple" in value or "set" in value):
+            [[kind, inner]] = value.items()
+            return (tuple if kind == "tuple" else set)(self.argument(one) for one in inner)
         if isinstance(value, list):
             return [self.argument(one) for one in value]
         return _back(value)
 
-    def answer(self, work: Callable[[], Any]) -> None:
+    def answer(self, work: Callable[[], Any], form: Callable[[Any], Any] | None = None) -> None:
         try:
-            self.say({"value": self.result(work())})
+            self.say({"value": (form or self.result)(work())})
         except _Missing as missing:
             self.say({"missing": str(missing)})
         except Exception as error:
             self.say({"raised": self.told(error)})
 
-    def told(self, error: Exception) -> list[str]:
+    def told(self, error: Exception) -> list[str | int]:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == str(self.file)]
         if isinstance(error, SyntaxError) and error.filename == str(self.file):
             lines = [error.lineno]
         where = f"{self.file.name}:{lines[-1]}" if lines else self.file.name
-        return [type(error).__name__, str(error), where]
+        try:
+            text, number = str(error), getattr(error, "errno", 0)
+        except Exception:  # a class of the learner's that cannot say what it is
+            text, number = "", 0
+        return [type(error).__name__, text[:TEXT], where, number if isinstance(number, int) else 0]
 
     def result(self, value: Any) -> Any:
         if value is None or isinstance(value, bool | int | float | str):
@@ -333,6 +429,8 @@ class _Side:
             return {"bytes": bytes(value).hex()}
         if isinstance(value, tuple):
             return {"tuple": [self.result(one) for one in value]}
+        if isinstance(value, set | frozenset):
+            return {"set": [self.result(one) for one in value]}
         if isinstance(value, list):
             return [self.result(one) for one in value]
         if isinstance(value, dict):
@@ -345,6 +443,9 @@ class _Side:
             return {"frame": [self.result(list(value.columns)), self.result(rows)]}
         if kind.__module__.startswith("pandas") and kind.__name__ == "Series":
             return self.result(value.to_dict())
+        return self.kept_here(value)
+
+    def kept_here(self, value: Any) -> Any:
         self.kept.append(value)
         return {"object": len(self.kept) - 1}
 

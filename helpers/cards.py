@@ -5,6 +5,8 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
+MOST = 20_000  # characters of a text
+
 
 @dataclass(frozen=True)
 class Card:
@@ -49,9 +51,12 @@ class Result(Card):
 
 
 def result(data: dict[str, Any]) -> Result:
-    """A Result from its ``as_dict()``."""
+    """A Result from its ``as_dict()``; texts that hold what a learner wrote become fit to show."""
     kinds = {kind.__name__: kind for kind in (NotAttempted, Wrong, Right, NotChecked)}
-    return kinds[data.pop("state")](**data)
+    kind = kinds[data.pop("state")]
+    return kind(
+        **{key: text[:MOST].encode(errors="replace").decode() for key, text in data.items()}
+    )
 
 
 @dataclass(frozen=True, repr=False)

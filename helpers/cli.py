@@ -1,4 +1,4 @@
-"""The Python side of ``./course``: lab, test, doctor and clean."""
+"""The Python side of ``./course``: all of its commands but install."""
 
 import argparse
 import json
@@ -31,6 +31,9 @@ def lab(port: int | None, browser: bool) -> int:
         return 1
     from jupyterlab.labapp import LabApp
 
+    from helpers.vm import kernelspec
+
+    kernelspec.offer()
     token = os.environ.pop("JUPYTER_TOKEN", "") or secrets.token_hex(24)
     os.chdir(ROOT)
     options = {
@@ -79,12 +82,47 @@ def _why_not(port: int) -> str:
 
 
 def test(args: list[str]) -> int:
-    """Run pytest with the repository's settings; paths are those of the folder one is in."""
-    import pytest
+    """Run pytest with the repository's settings; paths are those of the folder one is in.
 
+    With ``--kernel NAME`` first, notebooks run in guests with that kernel, one after the other, and
+    all other tests together in one such guest.
+    """
     args = [_absolute(arg) for arg in args]
     os.chdir(ROOT)
+    if args[:1] == ["--kernel"]:
+        if len(args) < 2:
+            print("Which kernel? ./course kernels  lists them.", file=sys.stderr)
+            return 2
+        return _test_in_guests(args[1], args[2:])
+    import pytest
+
     return int(pytest.main(args))
+
+
+def _test_in_guests(name: str, args: list[str]) -> int:
+    import pytest
+
+    from helpers.vm import commands, fetch, kernelspec
+
+    try:
+        fetch.get(name)
+    except BpfError as error:
+        print(error, file=sys.stderr)
+        return 2
+    kernelspec.offer()
+    paths = [arg for arg in args if Path(arg.partition("::")[0]).exists()]
+    options = [arg for arg in args if arg not in paths]
+    paths = paths or ["notebooks"]
+    inside = [path for path in paths if ".py" in path]
+    outside = [path for path in paths if path not in inside]
+    codes = []
+    if outside:
+        guest = ["--nbval-kernel-name", kernelspec.name(name), "-o", "timeout=1200"]
+        codes.append(int(pytest.main([*guest, *options, *outside])))
+    if inside:
+        line = [sys.executable, "-m", "pytest", "-o", "timeout=1200", *options, *inside]
+        codes.append(commands.run(name, line, {"BPF_COURSE_LANE": name}))
+    return max(codes)
 
 
 def _absolute(arg: str) -> str:
@@ -115,6 +153,39 @@ def clean() -> int:
     return 0
 
 
+def check_labs(folder: Path, out: Path) -> int:
+    """Check a folder of submissions, and say where the table is and what is in it."""
+    from helpers.instructor import check_labs as check
+
+    counted = check(folder, out)
+    for name in sorted({name for name, _ in counted}):
+        states = [f"{number} {state}" for (one, state), number in counted.items() if one == name]
+        print(f"{name}: {', '.join(sorted(states))}")
+    print(f"Each check is a row of {out}")
+    return 0
+
+
+def export_nbgrader(folder: Path) -> int:
+    """Write an nbgrader course, and say what to do with it."""
+    from helpers.instructor import export_nbgrader as export
+
+    for path in export(folder):
+        print(path)
+    print(f"In {folder}, go on with: nbgrader generate_assignment NAME")
+    return 0
+
+
+def kernels(args: argparse.Namespace) -> int:
+    """List, fetch or remove kernels for guests, or run a command in one."""
+    from helpers.vm import commands
+
+    if args.what == "run":
+        return commands.run(args.name, args.line or ["uname", "-a"])
+    if args.what in ("add", "remove"):
+        return getattr(commands, args.what)(args.names)
+    return commands.show()
+
+
 def main() -> int:
     """Do what the command line says; what went wrong is said in words, never by a traceback."""
     if sys.argv[1:2] == ["test"]:  # the rest is pytest's
@@ -126,14 +197,33 @@ def main() -> int:
     of_lab.add_argument("--no-browser", action="store_true")
     commands.add_parser("doctor").add_argument("--json", action="store_true")
     commands.add_parser("clean")
+    of_check = commands.add_parser("check-labs")
+    of_check.add_argument("folder", type=Path)
+    of_check.add_argument("--out", type=Path, default=Path("labs.csv"))
+    commands.add_parser("export-nbgrader").add_argument("folder", type=Path)
+    of_kernels = commands.add_parser("kernels").add_subparsers(dest="what")
+    of_kernels.add_parser("add").add_argument("names", nargs="+")
+    of_kernels.add_parser("remove").add_argument("names", nargs="+")
+    of_run = of_kernels.add_parser("run")
+    of_run.add_argument("name")
+    of_run.add_argument("line", nargs=argparse.REMAINDER)
     args = parser.parse_args()
     try:
         if args.command == "lab":
             return lab(args.port, browser=not args.no_browser)
+        if args.command == "kernels":
+            return kernels(args)
+        if args.command == "check-labs":
+            return check_labs(args.folder, args.out)
+        if args.command == "export-nbgrader":
+            return export_nbgrader(args.folder)
         return doctor(args.json) if args.command == "doctor" else clean()
-    except BpfError as error:
+    except OSError as error:  # BpfError among them
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

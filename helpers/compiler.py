@@ -92,7 +92,7 @@ def compiled(
     made, needs = cache / key / product, cache / key / "needs.json"
     if _fresh(made, needs):
         return made
-    with tempfile.TemporaryDirectory(dir=cache) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         (work / name).write_text(text)
         command = [clang, *flags, "-MD", "-MF", "needs", name, "-o", product, *libraries]
@@ -102,7 +102,8 @@ def compiled(
         paths = (work / "needs").read_text().replace("\\\n", " ").split()[2:]
         found = {path: _stamp(path) for path in paths if path != name}
         (cache / key).mkdir(mode=0o700, exist_ok=True)
-        os.replace(work / product, made)
+        kernel.write_atomically(made, (work / product).read_bytes())
+        made.chmod(0o700)
         kernel.write_atomically(needs, json.dumps(found).encode())
     return made
 

@@ -222,13 +222,23 @@ def _check_maps(obj: int, number: int, text: str, name: str, said: list[str]) ->
                 f"for {so.bpf_map__value_size(one) // 8}.\n"
                 "Make it smaller, or raise /proc/sys/kernel/perf_event_max_stack."
             )
-        if why:
-            where = f" in {place}" if (place := _place(text, name, title)) else ""
-            raise LayoutError(
-                f"The kernel makes no such {kind.replace('_', ' ')} map as {title}{where} "
-                f"(errno {describe(number)}).\n{why}",
-                number,
+        elif "array" in kind and so.bpf_map__key_size(one) != 4:
+            why = (
+                f"Its key is an index, a __u32 of 4 bytes, and this one has "
+                f"{so.bpf_map__key_size(one)} bytes.\nUse a hash for keys of another kind."
             )
+        where = f" in {place}" if (place := _place(text, name, title)) else ""
+        raise LayoutError(
+            f"The kernel makes no such {kind.replace('_', ' ')} map as {title}{where} "
+            f"(errno {describe(number)}).\n"
+            + (
+                why
+                or f"Declared are keys of {so.bpf_map__key_size(one):,} bytes, values of "
+                f"{so.bpf_map__value_size(one):,}, max_entries {so.bpf_map__max_entries(one):,} "
+                f"and map_flags {flags:#x}.\nLook at each: which does this type not take?"
+            ),
+            number,
+        )
 
 
 def _deepest() -> int:

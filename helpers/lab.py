@@ -20,6 +20,7 @@ import importlib.util
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -47,6 +48,10 @@ from helpers.program import Program, load
 SUFFIXES = {"libbpf": ".bpf.c", "bcc": ".bcc.c", "python": ".py"}
 PARTS = {"program": ("libbpf", "bcc"), "answer": ("python",)}
 SECONDS = 60  # that a check may take
+LARGEST = 64 << 20  # bytes of a file that it, or a compiler for it, may write
+MEMORY = 4 << 30  # bytes of addresses of each
+LONGEST = 1 << 20  # bytes of a program
+NOT_PYTHON = SyntaxError, ValueError, RecursionError, MemoryError  # the latter: nested too deep
 
 
 # --- a lab ----------------------------------------------------------------------------------
@@ -287,6 +292,11 @@ def judge(folder: Path, *files: Path) -> Result:
                 f"Run the cell that begins with `%%{magic} lab={ex.number}`: it saves your "
                 f"{part} there.",
             )
+        if (size := file.stat().st_size) > LONGEST:
+            return Wrong(
+                f"`{shown(file)}` has {size:,} bytes, and none of more than {LONGEST:,} is read.",
+                "Is that the file that you wrote?",
+            )
         if ex._begins(_read(file), file):
             return NotAttempted(
                 f"`{shown(file)}` holds what everybody begins with.",
@@ -303,11 +313,18 @@ def _elsewhere(folder: Path, files: Sequence[Path]) -> Result:
     if os.geteuid() == 0:
         private = f'mount -t bpf -o mode=1777 bpf {kernel.BPFFS} && exec "$@"'
         command = ["unshare", "--mount", "--", "sh", "-c", private, "sh", *command]
+    # Should a program's maps use up the memory, then let the kernel end this process, and no other.
+    command = ["choom", "-n", "1000", "--", *command]
     path = str(Path(__file__).resolve().parent.parent)
-    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as errors:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        tempfile.TemporaryFile("w+") as said,
+        tempfile.TemporaryFile("w+") as errors,
+    ):
+        its = {"PYTHONPATH": path, "TMPDIR": scratch, "BPF_COURSE_RESULT": str(said.fileno())}
         process = subprocess.Popen(
             command,
-            env=os.environ | {"PYTHONPATH": path, "BPF_COURSE_RESULT": str(said.fileno())},
+            env=os.environ | its,
             pass_fds=[said.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=errors,
@@ -342,6 +359,8 @@ def _answer_for_another() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: when the notebook's kernel dies
     if os.getppid() != parent:
         return
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST, LARGEST))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     folder, *files = map(Path, json.loads(sys.argv[-1]))
     result = judge_here(folder, *files)
     os.write(int(os.environ["BPF_COURSE_RESULT"]), json.dumps(result.as_dict()).encode())
@@ -383,7 +402,7 @@ def _compile_python(file: Path) -> None:
     text = _read(file)
     try:
         compile(text, str(file), "exec")
-    except (SyntaxError, ValueError) as error:
+    except NOT_PYTHON as error:
         line = getattr(error, "lineno", None)
         place = f"{file.name}:{line}" if line else file.name
         code = (getattr(error, "text", None) or "").strip()
@@ -401,7 +420,7 @@ def _guarded(run: Callable[[], Any]) -> Any:
         return Wrong(wrong.seen, wrong.idea)
     except Raised as raised:
         return Wrong(
-            f"`{raised.where}` raised {raised}.",
+            f"`{raised.where}` raised {str(raised).rstrip('.')}.",
             "Call your function yourself, in a cell, and look at what it is given.",
         )
     except (Unsupported, PermissionNeeded) as error:
@@ -530,7 +549,7 @@ def _python_essence(text: str) -> str:
     """Python without its comments and layout; the text itself when it does not parse."""
     try:
         return ast.dump(ast.parse(text))
-    except (SyntaxError, ValueError):
+    except NOT_PYTHON:
         return text
 
 

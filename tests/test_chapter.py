@@ -147,7 +147,11 @@ PATTERNS = [
 
 # Those of the six exercises that have a lab.
 EXERCISES = [
+    Row("1: counters", "labs/01_protocol_counters/lab", r"ex\.check\(\)", r"Not attempted"),
     Row("2: connection table", "labs/02_connection_table/lab", r"ex\.check\(\)", r"Not attempted"),
+    Row(
+        "6: Python comparison", "labs/06_python_comparison/lab", r"ex\.check\(\)", r"Not attempted"
+    ),
 ]
 
 

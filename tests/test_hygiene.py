@@ -73,7 +73,7 @@ def test_imports_go_one_way() -> None:
         {"program", "attach", "dialects", "events", "userside"},
         {"plots", "sandbox", "compare", "cards", "answers"},
         {"lab", "magic", "widgets"},
-        {"cli"},
+        {"cli", "instructor"},
     ]
     floor = {name: number for number, names in enumerate(floors) for name in names}
     for path in (ROOT / "helpers").glob("*.py"):
@@ -83,6 +83,14 @@ def test_imports_go_one_way() -> None:
             for name in [names[0]] if names[0] else re.findall(r"\w+", names[1]):
                 if path.stem in floor and name in floor:
                     assert floor[name] <= floor[path.stem], f"{path.name} imports {name}"
+
+
+def test_guests_rest_on_the_lowest_floor_alone() -> None:
+    for path in (ROOT / "helpers/vm").glob("*.py"):
+        imports = re.findall(
+            r"^\s*from helpers[. ](?:import )?(\w+)", path.read_text(), re.MULTILINE
+        )
+        assert set(imports) <= {"kernel", "errors", "vm"}, path
 
 
 def test_importing_helpers_stays_lean() -> None:

@@ -57,7 +57,7 @@ class GuestProvisioner(LocalProvisioner):
         lines = [READY]
         if self._before:
             files["before"] = self._before
-            lines.insert(0, TOLD.format(file=INSIDE / "before"))
+            lines.append(TOLD.format(file=INSIDE / "before"))  # lines are cells, too
         guest = await asyncio.to_thread(
             Guest,
             fetch.get(self.linux),

@@ -44,7 +44,7 @@ def course(*args: str, root: Path = ROOT, cwd: Path = ROOT, wrap: tuple[str, ...
 def test_help_names_every_command(args: list[str]) -> None:
     done = course(*args)
     assert done.returncode == 0
-    for command in ("install", "lab", "test", "doctor", "clean"):
+    for command in "install lab test doctor clean check-labs export-nbgrader".split():
         assert re.search(rf"^  {command}\b", done.stdout, re.MULTILINE)
 
 
@@ -207,7 +207,7 @@ def test_without_apt_the_packages_are_named(checkout: Path) -> None:
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
-@pytest.mark.parametrize("command", ["lab", "test", "clean"])
+@pytest.mark.parametrize("command", ["lab", "test", "clean", "check-labs"])
 def test_without_sudo_the_need_for_root_is_explained(checkout: Path, command: str) -> None:
     path = tools(checkout.parent / "bin", without=("sudo",))
     env = {"PATH": path, "HOME": str(checkout.parent)}

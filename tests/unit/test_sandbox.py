@@ -368,6 +368,13 @@ def test_a_hundred_thousand_frames_reach_the_program(verdict: str) -> None:
 
 
 @two_cpus
+def test_start_is_called_before_the_first_frame() -> None:
+    with sandbox.pair() as net:
+        seen = list[int]()
+        assert net.send([sandbox.udp()] * 300, start=lambda: seen.append(net.stats().sent)) == 300
+        assert seen == [0]
+
+
 def test_the_program_runs_on_the_senders_cpu() -> None:
     frame = sandbox.udp()
     text = COUNT_BY_CPU.replace("VERDICT", "XDP_DROP")

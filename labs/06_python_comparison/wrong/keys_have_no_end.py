@@ -1,0 +1,50 @@
+# expect: Which key is -1 then
+import errno
+
+ANY, NOEXIST, EXIST = 0, 1, 2
+U32 = 0xFFFF_FFFF
+
+
+def fail(number):
+    raise OSError(number, "as the kernel says")
+
+
+def cut(value):
+    return [number & U32 for number in value]
+
+
+class HashMap:
+    differences = ("order",)
+
+    def __init__(self, max_entries):
+        self.max_entries = max_entries
+        self.table = {}
+
+    def lookup(self, key):
+        if key not in self.table:
+            fail(errno.ENOENT)
+        return list(self.table[key])
+
+    def update(self, key, value, flags=ANY):
+        there = key in self.table
+        if flags > EXIST:
+            fail(errno.EINVAL)
+        if flags == NOEXIST and there:
+            fail(errno.EEXIST)
+        if flags == EXIST and not there:
+            fail(errno.ENOENT)
+        if not there and len(self.table) == self.max_entries:
+            fail(errno.E2BIG)
+        self.table[key] = cut(value)
+
+    def delete(self, key):
+        if key not in self.table:
+            fail(errno.ENOENT)
+        del self.table[key]
+
+    def next_key(self, key=None):
+        keys = list(self.table)
+        if key is None or key not in keys:
+            return keys[0] if keys else None
+        following = keys.index(key) + 1
+        return keys[following] if following < len(keys) else None
