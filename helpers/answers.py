@@ -144,10 +144,11 @@ class Answer:
 
     def leave(self) -> None:
         """Let the process end by itself, as one whose work is done: its exit handlers run."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_WR)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(SECONDS)
+        self._deadline = time.monotonic() + SECONDS
+        with contextlib.suppress(OSError, NotYet):  # when it has closed its end of the socket
+            self._say({"leave": True}, [])
+            while "btf" in (reply := self._reply()):
+                self._say(_types(reply["btf"]), [])
         self.kill()
 
     def close(self) -> None:
@@ -348,6 +349,8 @@ class _Side:
         self.answer(self.load)
         while line := self.read():
             message = json.loads(line)
+            if "leave" in message:
+                return
             if "cpu" in message:
                 self.answer(partial(os.sched_setaffinity, 0, {message["cpu"]}))
                 continue

@@ -447,6 +447,25 @@ def test_kill_leaves_no_map(make: Make) -> None:
     assert number not in kernel.ids("map")
 
 
+@pytest.mark.parametrize(("end", "said"), [("leave", "struct conn_key"), ("kill", "")])
+def test_who_leaves_runs_exit_handlers_and_who_is_killed_does_not(
+    make: Make, end: str, said: str
+) -> None:
+    answer = make("""
+        import atexit
+        from helpers import open_map
+        def keep(one): atexit.register(lambda: print(open_map(fd=one.fd).key.ctype))
+    """)
+    with load("hash.bpf.c") as prog:
+        answer.call("keep", prog["connections"])
+        getattr(answer, end)()
+    answer._log.seek(0)
+    assert answer._log.read().decode().strip() == said
+    answer.leave()  # twice is fine
+    with pytest.raises(NotYet, match="ended its process"):
+        answer.call("keep", 1)
+
+
 def test_files_are_read_only_and_most_are_not_there(make: Make, tmp_path: Path) -> None:
     mine = tmp_path / "precious"
     mine.write_text("of this test")

@@ -1,0 +1,23 @@
+# expect: To look is not to touch
+
+
+def predict():
+    return 10
+
+
+def insert(recent, keys):
+    for key in keys:
+        recent[key] = 0
+
+
+def evicted(recent, keys):
+    return [key for key in keys if recent.pop(key, None) is None]
+
+
+def keep(recent, key):
+    if key in recent:
+        recent[key] = recent[key]  # a write to a key that is there sets its bit
+
+
+def forgets(inserted, used):
+    return [key for key in inserted if key not in used]

@@ -1,0 +1,18 @@
+from helpers import load, open_map
+from helpers.program import Program
+
+
+def begin(c_file: str, pin: str) -> Program:
+    prog = load(c_file)
+    prog["ports"].pin(pin)  # refuses a path that is taken
+    return prog
+
+
+def resume(c_file: str, pin: str) -> Program:
+    with open_map(pin=pin) as ports:  # refuses a path where nothing is pinned
+        return load(c_file, maps={"ports": ports})
+
+
+def finish(pin: str) -> None:
+    with open_map(pin=pin) as ports:
+        ports.unpin(pin)

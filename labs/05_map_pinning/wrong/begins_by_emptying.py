@@ -1,0 +1,25 @@
+# expect: with 0 ports in it
+import os
+
+from helpers import load, open_map
+from helpers.program import Program
+
+
+def begin(c_file: str, pin: str) -> Program:
+    if os.path.exists(pin):
+        with open_map(pin=pin) as ports:
+            ports.clear()
+        return resume(c_file, pin)
+    prog = load(c_file)
+    prog["ports"].pin(pin)
+    return prog
+
+
+def resume(c_file: str, pin: str) -> Program:
+    with open_map(pin=pin) as ports:
+        return load(c_file, maps={"ports": ports})
+
+
+def finish(pin: str) -> None:
+    with open_map(pin=pin) as ports:
+        ports.unpin(pin)

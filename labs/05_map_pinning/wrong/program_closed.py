@@ -1,0 +1,19 @@
+# expect: no program that counts in it is in the kernel
+from helpers import load, open_map
+from helpers.program import Program
+
+
+def begin(c_file: str, pin: str) -> Program:
+    with load(c_file) as prog:
+        prog["ports"].pin(pin)
+    return prog
+
+
+def resume(c_file: str, pin: str) -> Program:
+    with open_map(pin=pin) as ports:
+        return load(c_file, maps={"ports": ports})
+
+
+def finish(pin: str) -> None:
+    with open_map(pin=pin) as ports:
+        ports.unpin(pin)

@@ -1,0 +1,22 @@
+# expect: ended by itself, without `finish`, and the pin is gone
+import atexit
+
+from helpers import load, open_map
+from helpers.program import Program
+
+
+def begin(c_file: str, pin: str) -> Program:
+    prog = load(c_file)
+    prog["ports"].pin(pin)
+    return prog
+
+
+def resume(c_file: str, pin: str) -> Program:
+    atexit.register(finish, pin)
+    with open_map(pin=pin) as ports:
+        return load(c_file, maps={"ports": ports})
+
+
+def finish(pin: str) -> None:
+    with open_map(pin=pin) as ports:
+        ports.unpin(pin)
