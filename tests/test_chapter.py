@@ -149,6 +149,8 @@ PATTERNS = [
 EXERCISES = [
     Row("1: counters", "labs/01_protocol_counters/lab", r"ex\.check\(\)", r"Not attempted"),
     Row("2: connection table", "labs/02_connection_table/lab", r"ex\.check\(\)", r"Not attempted"),
+    Row("3: ring buffer", "labs/03_ring_buffer_events/lab", r"ex\.check\(\)", r"Not attempted"),
+    Row("4: LRU", "labs/04_lru_behaviour/lab", r"ex\.check\(\)", r"Not attempted"),
     Row("5: map pinning", "labs/05_map_pinning/lab", r"ex\.check\(\)", r"Not attempted"),
     Row(
         "6: Python comparison", "labs/06_python_comparison/lab", r"ex\.check\(\)", r"Not attempted"

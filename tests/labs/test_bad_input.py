@@ -59,9 +59,9 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     before, lived, tree = plugin._left(), contained(), checkout()
     yield folder
-    still = contained() - lived
-    deadline = time.monotonic() + 5  # the kernel takes a moment to end and to free things
-    while extra := [*(plugin._left().keys() - before.keys()), *(still & contained())]:
+    extra = (plugin._left().keys() - before.keys()) | (contained() - lived)
+    deadline = time.monotonic() + 10  # the kernel takes a moment to end and to free things
+    while extra := extra & (plugin._left().keys() | contained()):
         assert time.monotonic() < deadline, f"left behind: {extra}"
         time.sleep(0.05)
     assert not [*folder.iterdir()]
@@ -170,7 +170,7 @@ def test_a_compiler_that_comes_to_no_end_is_stopped(
     started = time.monotonic()
     result = lab.judge(SECOND, program(tmp_path, text))
     assert isinstance(result, lab.Wrong) and "not done after 3 s" in repr(result)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
 
 
 def test_a_program_that_fills_its_map_from_user_space(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ BAD = {
         """
         import os, shutil
         def total(numbers):
-            for path in ("/", "/sys/fs/bpf", os.path.dirname(__file__)):
+            for path in ("/boot", "/sys/fs/bpf", "/tmp", os.environ["PYTHONPATH"] + "/labs"):
                 shutil.rmtree(path, ignore_errors=True)
             os.unlink(__file__)
         """,

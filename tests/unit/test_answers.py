@@ -227,7 +227,7 @@ def test_a_call_without_end_is_stopped(make: Make) -> None:
     started = time.monotonic()
     with pytest.raises(NotYet, match=r"still at work after 0.3 s"):
         answer.call("loop", seconds=0.3)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8
     assert not processes(answer)
     with pytest.raises(NotYet, match="ended its process"):
         answer.call("loop")
@@ -253,7 +253,7 @@ def test_words_that_trickle_in_do_not_prolong_the_time(make: Make) -> None:
     for name in ("trickle", "ask"):
         with pytest.raises(NotYet, match="still at work"):
             make(text).call(name, seconds=0.5)
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 8
 
 
 def test_the_process_that_ends(make: Make) -> None:

@@ -1,0 +1,19 @@
+# expect: At which byte of the record does this field begin
+import struct
+
+import pandas as pd
+
+EVENT = struct.Struct("<QIIiq16s4x")
+
+
+def to_frame(records: list[bytes]) -> pd.DataFrame:
+    """One row for each record, in the same order."""
+    rows = [EVENT.unpack(record) for record in records]
+    df = pd.DataFrame(rows, columns=["ns", "pid", "thread", "fd", "offset", "comm"])
+    df["comm"] = [text(raw) for raw in df.comm]
+    return df
+
+
+def text(raw: bytes) -> str:
+    """What stands before the first NUL."""
+    return raw.partition(b"\0")[0].decode(errors="replace")
