@@ -7,10 +7,7 @@ import pytest
 from helpers.kernel import ROOT
 from helpers.vm import fetch
 
-NEEDS = [
-    "notebooks/12_patterns.ipynb",
-    "tests/unit/test_patterns.py::test_the_kprobe_form_loads_and_says_what_it_needs",
-]
+NEEDS = ["notebooks/12_patterns.ipynb"]
 
 
 @pytest.mark.timeout(1500)
