@@ -81,7 +81,8 @@ def test_a_profile_shows_where_the_time_goes(name: str) -> None:
         found = named(prog, job.pid)
         sides = {(place.user >= 0, place.kernel) for place in prog["seen"]}
     assert sum(found.values()) > 100
-    assert 2 < through(found, "dear") / through(found, "cheap") < 4.5
+    # Three, give or take: some 75 samples in cheap() make 1.5 a matter of five standard deviations.
+    assert 1.5 < through(found, "dear") / through(found, "cheap") < 6
     assert any("getrandom" in path[-1] or path[-1].endswith(symbols.KERNEL) for path in found)
     assert (True, symbols.NOTHING) in sides  # stopped in its own code: no kernel stack
     assert through(found, "main") > 0.9 * sum(found.values())
