@@ -17,9 +17,7 @@ def begin(c_file: str, pin: str) -> Program:
 
 def resume(c_file: str, pin: str) -> Program:
     fd = libbpf.bpf_obj_get(pin.encode())
-    if fd < 0:
-        raise FileNotFoundError(pin)
-    with BpfMap(fd) as ports:
+    with BpfMap(fd) as ports:  # refuses a negative number, which says that nothing is there
         return load(c_file, maps={"ports": ports})
 
 
