@@ -40,6 +40,7 @@ PROTOCOLS = {"icmp": socket.IPPROTO_ICMP, "tcp": socket.IPPROTO_TCP, "udp": sock
 
 _CLONE_NEWNS, _CLONE_NEWNET = 0x00020000, 0x40000000  # linux/sched.h
 _MS_REC, _MS_PRIVATE = 1 << 14, 1 << 18  # linux/mount.h
+_IFA_F_NODAD = 0x02  # linux/if_addr.h
 _IFF_RUNNING = 0x40  # linux/if.h
 _SIOCETHTOOL, _ETHTOOL_STXCSUM = 0x8946, 0x17  # linux/sockios.h, linux/ethtool.h
 _MTU, _ETHERNET, _VLAN = 1500, 14, 4  # bytes
@@ -111,7 +112,9 @@ class Interface:
             route.link("set", index=self.ifindex, arp=False, state="up")
             for mine, theirs, bits in ((self.ip, other.ip, 24), (self.ip6, other.ip6, 64)):
                 if mine and theirs:
-                    route.addr("add", index=self.ifindex, address=mine, prefixlen=bits)
+                    # An IPv6 address cannot be used before the kernel has looked for a duplicate.
+                    how = {"flags": _IFA_F_NODAD} if mine == self.ip6 else {}
+                    route.addr("add", index=self.ifindex, address=mine, prefixlen=bits, **how)
                     entry = {"dst": theirs, "lladdr": other.mac, "state": "permanent"}
                     route.neigh("replace", ifindex=self.ifindex, **entry)
 
