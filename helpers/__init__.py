@@ -9,6 +9,7 @@ _HOME = {
     "build": "userside",
     "open_map": "maps",
     "doctor": "kernel",
+    "everywhere": "vm.everywhere",
 }
 _MODULES = {"compare", "errors", "kernel", "lab", "plots", "sandbox", "symbols", "widgets"}
 

@@ -161,6 +161,41 @@ def lines(
     return Picture(figure, alt or f"{title}. {said}{each}.")
 
 
+def grid(df: "pd.DataFrame", *, title: str, alt: str = "") -> Picture:
+    """The frame as a table in which a row changes its colour where its value does.
+
+    Read a row from left to right: as long as the value stays, so does the colour, and a thick line
+    stands where it changes. Values are written as they are; index and columns name the rows and
+    columns.
+
+    Raises:
+        ValueError: the frame is empty, or has more cells than are legible (12 columns, 40 rows).
+    """
+    if df.empty or df.shape[0] > 40 or df.shape[1] > 12:
+        raise ValueError(f"A grid of {df.shape[0]} × {df.shape[1]} cells cannot be read.")
+    figure, axes = _figure(0.7 + 0.36 * len(df), title)
+    for row, values in enumerate(df.itertuples(index=False, name=None)):
+        turns = 0
+        for column, value in enumerate(values):
+            changed = column > 0 and value != values[column - 1]
+            turns += changed
+            colour = COLOURS[turns % len(COLOURS)]
+            axes.barh(row, 1, left=column, height=0.9, color=colour, alpha=0.25)
+            if changed:
+                axes.plot([column] * 2, [row - 0.45, row + 0.45], color=_INK, linewidth=2)
+            axes.text(column + 0.5, row, str(value), ha="center", va="center", color=_INK)
+    axes.set_xlim(0, df.shape[1])
+    axes.set_xticks([column + 0.5 for column in range(df.shape[1])], list(map(str, df.columns)))
+    axes.set_yticks(range(len(df)), list(map(str, df.index)))
+    axes.invert_yaxis()
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title(title, loc="left", color=_INK, pad=24)
+    said = f"A table with a row for each of {', '.join(map(str, df.index))}"
+    return Picture(figure, alt or f"{title}. {said}; a row changes colour where its value does.")
+
+
 def flame(
     df: "pd.DataFrame",
     stack: str,

@@ -102,6 +102,11 @@ $B poweroff -f
 """
 
 
+def in_guest() -> bool:
+    """Is this Python inside a guest? Then it can start no other."""
+    return (INSIDE / "start").exists()
+
+
 class Guest:
     """A running guest, with one command in it; it ends with the command.
 
@@ -117,7 +122,7 @@ class Guest:
         command: Iterable[str],
         *,
         ports: Iterable[int] = (),
-        files: Mapping[str, str] = {},
+        files: Mapping[str, str | bytes] = {},
         env: Mapping[str, str] = {},
         cwd: Path = kernel.ROOT,
         memory: int = MEMORY,
@@ -139,7 +144,7 @@ class Guest:
             command=shlex.join(_found(command)),
         )
         for name, text in {**files, "start": script}.items():
-            (self.folder / name).write_text(text)
+            (self.folder / name).write_bytes(text.encode() if isinstance(text, str) else text)
         forwards = "".join(f",hostfwd=tcp:127.0.0.1:{port}-10.0.2.15:{port}" for port in ports)
         shares: dict[str, tuple[Path, bool]] = {"root": (Path("/"), True)}
         shares |= {"kernel": (of.folder, True)}

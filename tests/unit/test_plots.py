@@ -256,3 +256,21 @@ def test_flame_cuts_long_names_and_refuses_nothing() -> None:
         plots.flame(long.assign(n=0), "path", "n", title="T", unit="samples")
     with pytest.raises(KeyError, match="no column 'stack'"):
         plots.flame(long, "stack", "n", title="T", unit="samples")
+
+
+def test_a_grid_marks_where_a_row_changes() -> None:
+    df = pd.DataFrame(
+        {"5.10": [5, "refused"], "6.1": [5, "taken"], "6.12": [9, "taken"]}, index=["left", "loop"]
+    )
+    picture = plots.grid(df, title="Kernels")
+    [axes] = picture.axes
+    assert [text.get_text() for text in axes.texts] == [
+        *("5", "5", "9"),
+        *("refused", "taken", "taken"),
+    ]
+    colours = [bar.get_facecolor() for bar in axes.patches]
+    assert [colours[i] == colours[i + 1] for i in (0, 1, 3, 4)] == [True, False, False, True]
+    assert [list(line.get_xdata()) for line in axes.lines] == [[2, 2], [1, 1]]
+    assert "left, loop" in repr(picture)
+    with pytest.raises(ValueError, match="0 × 3 cells"):
+        plots.grid(df[:0], title="None")

@@ -1,0 +1,112 @@
+"""The same Python on this kernel and on every other that is at hand, in guests.
+
+    everywhere(lru_survivors, padding)
+
+A function travels with all that it needs (cloudpickle). What it returns comes back as JSON: nothing
+of a guest's is executed here.
+"""
+
+import json
+import pickle
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from helpers.errors import BpfError
+from helpers.vm import fetch
+from helpers.vm.boot import INSIDE, Guest, in_guest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SECONDS = 300  # that one kernel may take
+MEMORY = 1024  # MiB of a guest
+
+
+def everywhere(*facts: Callable[[], Any]) -> "pd.DataFrame":
+    """Call each function on this kernel and in a guest for each fetched one, two at a time.
+
+    One row a kernel ("Linux 6.1"), oldest first; one column a function, with what it returned: data
+    that JSON has. The column ``release`` is the kernel's whole name.
+
+    Cost: some ten seconds a kernel where guests are emulated. Inside a guest, its own kernel is the
+    only one.
+
+    Raises:
+        BpfError: a function raised; kernel, function and error are in the message.
+    """
+    import cloudpickle
+    import pandas as pd
+
+    work = cloudpickle.dumps(facts)
+    kernels = [] if in_guest() else fetch.kernels()
+    begun = time.monotonic()
+    rows = list[dict[str, Any]]()
+
+    def add(row: dict[str, Any]) -> None:
+        rows.append(row)
+        print(f"Linux {row['release']} answered after {time.monotonic() - begun:.0f} s", flush=True)
+
+    # Alone and first: what it compiles lies in the cache, and guests need not compile it again.
+    add(_ask(None, work))
+    with ThreadPoolExecutor(2) as pool:
+        for done in as_completed([pool.submit(_ask, of, work) for of in kernels]):
+            add(done.result())
+    rows.sort(key=lambda row: _numbers(row["release"]))
+    names = ["Linux {}.{}".format(*_numbers(row["release"])) for row in rows]
+    return pd.DataFrame(rows, index=pd.Index(names, name="kernel"))
+
+
+def _ask(of: fetch.Kernel | None, work: bytes) -> dict[str, Any]:
+    """What the functions return on that kernel, by their names; on this one for None."""
+    command = [sys.executable, "-m", "helpers.vm.everywhere"]
+    release = of.release if of else platform.release()
+    with tempfile.TemporaryDirectory() as scratch:
+        if of:
+            with Guest(of, [*command, str(INSIDE)], files={"facts": work}, memory=MEMORY) as guest:
+                status, said = guest.wait(SECONDS), guest.last_words()
+                answers = _read(guest.folder / "answers")
+        else:
+            Path(scratch, "facts").write_bytes(work)
+            done = subprocess.run(
+                [*command, scratch], capture_output=True, text=True, timeout=SECONDS
+            )
+            status, said = done.returncode, done.stderr
+            answers = _read(Path(scratch, "answers"))
+    if status or not answers:
+        raise BpfError(f"On Linux {release}, Python ended with exit code {status}:\n{said}")
+    if error := answers.pop("raised", None):
+        raise BpfError(f"On Linux {release}, {error}")
+    return {"release": release, **answers}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    answers: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return answers
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", release)[:2])
+
+
+def _main(folder: str) -> None:
+    """Call what is in ``folder/facts``, and write what comes back to ``folder/answers``."""
+    answers = dict[str, Any]()
+    for fact in pickle.loads(Path(folder, "facts").read_bytes()):
+        try:
+            answers |= json.loads(json.dumps({fact.__name__: fact()}))
+        except Exception as error:  # it is told where the function was written
+            answers["raised"] = f"{fact.__name__}() raised {type(error).__name__}: {error}"
+            break
+    Path(folder, "answers").write_text(json.dumps(answers))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -1,0 +1,72 @@
+"""The same functions on this kernel and in guests, and what comes back."""
+
+import platform
+from collections.abc import Iterator
+
+import pytest
+
+from helpers import everywhere, kernel, load
+from helpers.errors import BpfError
+from helpers.vm import fetch
+
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture(autouse=True)
+def two_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This one and 6.1, however many are in the cache."""
+    linux = fetch.present("6.1") or fetch.add("6.1")
+    monkeypatch.setattr(fetch, "kernels", lambda: [linux])
+    yield
+
+
+def test_each_kernel_answers_for_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    places = 10  # travels along
+
+    def system() -> str:
+        return platform.release()
+
+    def left() -> int:
+        with load("lru.bpf.c", defines={"FLOWS": places}) as prog:
+            for key in range(15):
+                prog["cache"][key] = 0
+            return len(prog["cache"])
+
+    def kprobes() -> bool:
+        return kernel.has_kprobes()
+
+    facts = everywhere(system, left, kprobes)
+    assert list(facts.columns) == ["release", "system", "left", "kprobes"]
+    assert set(facts.system) == {platform.release(), fetch.get("6.1").release}
+    assert (facts.release == facts.system).all()
+    assert facts.index[0] == "Linux 6.1" and facts.index.name == "kernel"
+    assert facts.left.between(1, 9).all()
+    assert bool(facts.kprobes["Linux 6.1"])
+    assert capsys.readouterr().out.count(" answered after ") == 2
+
+
+def test_a_function_that_raises_is_named_with_its_kernel() -> None:
+    def only_in_a_guest() -> int:
+        return 1 // (kernel.version_here() != (6, 1))
+
+    wrong = "On Linux 6.1.*, only_in_a_guest.. raised ZeroDivisionError: integer division"
+    with pytest.raises(BpfError, match=wrong):
+        everywhere(only_in_a_guest)
+
+
+def test_only_data_comes_back() -> None:
+    def secret() -> object:
+        return object()
+
+    with pytest.raises(BpfError, match="secret.. raised TypeError: .* not JSON serializable"):
+        everywhere(secret)
+
+
+def test_a_python_that_ends_says_so() -> None:
+    def leaves() -> None:
+        import os
+
+        os._exit(3)
+
+    with pytest.raises(BpfError, match="Python ended with exit code 3"):
+        everywhere(leaves)
