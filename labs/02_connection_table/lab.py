@@ -1,12 +1,10 @@
 """Lab 02: packets whose flows are known go in, and the table must say the same of them."""
 
-import os
 import random
 import struct
-import sys
 import threading
 import time
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Container, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -179,7 +177,7 @@ class Trial:
         key, frame = Key.of(flow), self.frame(flow, self.lengths[2])
         sent = self.sent[key]
         for count in range(REPEAT, (ROUNDS + 1) * REPEAT, REPEAT):
-            _side_by_side(lambda _: self.prog.run(self.name, data=frame, repeat=REPEAT))
+            sandbox.side_by_side(lambda _: self.prog.run(self.name, data=frame, repeat=REPEAT))
             sent.packets += 2 * REPEAT
             sent.bytes += 2 * REPEAT * len(frame)
             now = self.read().get(key, Stats(0, 0, 0))
@@ -211,7 +209,7 @@ class Trial:
             for _ in range(MEETINGS):
                 self.forget(frames)
                 before = time.monotonic_ns()
-                _side_by_side(lambda cpu: net.send(wire, cpu=cpu, start=together.wait))
+                sandbox.side_by_side(lambda cpu: net.send(wire, cpu=cpu, start=together.wait))
                 window = before, time.monotonic_ns()
                 for key, frame in frames.items():
                     for _ in range(2):
@@ -479,22 +477,6 @@ def _two_cpus() -> list[int]:
     if len(cpus) < 2:
         raise Unsupported("two CPUs", "one", "Give the machine a second one.")
     return cpus
-
-
-def _side_by_side(work: Callable[[int], object]) -> None:
-    """Call it on two CPUs at the same moment, on a machine that has other things to do as well."""
-
-    def ahead(cpu: int) -> None:
-        with suppress(PermissionError):  # in this thread, which ends with the call
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-        work(cpu)
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)  # Python lets the other thread go on at once
-    try:
-        sandbox.on_cpus(_two_cpus(), ahead)
-    finally:
-        sys.setswitchinterval(interval)
 
 
 def _explain_packets(key: Key, sent: Sent, got: Stats) -> tuple[str, str]:

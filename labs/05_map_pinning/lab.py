@@ -6,6 +6,7 @@ import os
 import random
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,14 @@ VALUE = {"packets": 8, "bytes": 8}  # bytes of each field
 ROOM = 1024  # ports that the map must hold
 LARGE = 8192  # a map with more room than this is not filled up
 PATIENCE = 10.0  # seconds that the kernel may take to free what nobody holds
+# Packets a CPU, and how often at most: see lab 02. And how often two CPUs meet new ports.
+REPEAT, ROUNDS, MEETINGS = 100_000, 10, 2
+# Between a lookup that finds nothing and an insertion, less than a µs goes by, in which two CPUs
+# meet once in a while. With this, each insertion waits for up to some µs, and they do.
+DAWDLE = (
+    "-Dbpf_map_update_elem(...)=({ for (int i = bpf_get_prandom_u32() & 255; i; i--) "
+    "bpf_get_prandom_u32(); bpf_map_update_elem(__VA_ARGS__); })"
+)
 VERDICTS = ["XDP_ABORTED", "XDP_DROP", "XDP_PASS", "XDP_TX", "XDP_REDIRECT"]
 
 
@@ -65,6 +74,7 @@ class MapPinning(Lab):
             trial.first_process(answer)
             with Answer(answer.file, program) as second:
                 trial.second_process(second)
+            trial.two_cpus_insert()
             with Answer(answer.file, program) as third:
                 trial.third_process(third)
         return (
@@ -282,9 +292,12 @@ class Trial:
         for port, size in packets:
             frame = _udp(self.sport, port, size)
             self.run(prog, name, frame, f"a packet for port {port}")
-            total = self.sent.get(port, Total())
-            self.sent[port] = Total(total.packets + 1, total.bytes + len(frame))
-            self.last[port] = len(frame)
+            self.book(port, len(frame))
+
+    def book(self, port: int, length: int, times: int = 1) -> None:
+        total = self.sent.get(port, Total())
+        self.sent[port] = Total(total.packets + times, total.bytes + times * length)
+        self.last[port] = length
 
     def run(self, prog: Program, name: str, frame: bytes, what: str) -> None:
         done = prog.run(name, data=frame)
@@ -411,6 +424,7 @@ class Trial:
             sandbox.on_cpus([last], lambda: self.send(prog, self.some(self.ports[20:60])))
             sandbox.on_cpus([one], lambda: self.send(prog, self.some(self.ports[60:])))
             self.compare(_read(ports), ports)
+            self.two_cpus_add(prog, ports)
             self.fill_up(prog, ports)
         self.second_pin(answer)
         answer.leave()
@@ -439,6 +453,29 @@ class Trial:
                 raise NotYet(
                     f"{when}. Port {port} had {was} before, and has {now} now.",
                     "No packet came between the two. Which line of Python writes to the map?",
+                )
+
+    def two_cpus_add(self, prog: Program, ports: BpfMap) -> None:
+        """The entry is there before: what is tested is the addition."""
+        name, port = the_program(prog, "xdp"), self.ports[0]
+        frame = _udp(self.sport, port, 20)
+        for count in range(REPEAT, (ROUNDS + 1) * REPEAT, REPEAT):
+            sandbox.side_by_side(lambda _: prog.run(name, data=frame, repeat=REPEAT))
+            self.book(port, len(frame), 2 * REPEAT)
+            sent, now = self.sent[port], _read(ports).get(port, Total())
+            seen = f"On two CPUs at once, {count:,} packets each came for one port."
+            if now.packets != sent.packets:
+                raise NotYet(
+                    f"{seen} `packets` is {sent.packets - now.packets:,} short of "
+                    f"{sent.packets:,}.",
+                    "To add one, a CPU reads the number and writes it back. What becomes of your "
+                    "count when both read before either writes?",
+                )
+            if now.bytes != sent.bytes:
+                raise NotYet(
+                    f"{seen} `packets` is right, and `bytes` is {sent.bytes - now.bytes:,} short "
+                    f"of {sent.bytes:,}.",
+                    "One of your two additions cannot be interrupted. What about the other?",
                 )
 
     def fill_up(self, prog: Program, ports: BpfMap) -> None:
@@ -474,6 +511,42 @@ class Trial:
             f"{seen}. The same map is pinned there as at the first.",
             "Who begins wants a map of their own. Where does your function find the old one?",
         )
+
+    # --- new ports on two CPUs at once
+
+    def two_cpus_insert(self) -> None:
+        """The same program, with a map of the check's own, and insertions that take their time."""
+        before = _pins()
+        with load(self.program, flags=[DAWDLE]) as prog:
+            try:
+                self.insert(prog)
+            finally:
+                for pin in _pins() - before:
+                    if _map_at(pin) == prog["ports"].id:  # its declaration says so
+                        pin.unlink()
+
+    def insert(self, prog: Program) -> None:
+        """The same ports on both CPUs, in the same order."""
+        ports, name = prog["ports"], the_program(prog, "xdp")
+        if ports.is_array:
+            return  # all its entries are there from the beginning
+        new, together = self.ports[1:800], threading.Barrier(2)
+        frames = [_udp(self.sport, port, 20) for port in new]
+        with sandbox.pair() as net:
+            prog.attach(name, net.server)
+            for _ in range(MEETINGS):
+                sandbox.side_by_side(lambda cpu: net.send(frames, cpu=cpu, start=together.wait))
+                now = _read(ports)
+                if short := [port for port in new if now.get(port, Total()).packets != 2]:
+                    raise NotYet(
+                        f"The first packets for {len(new):,} ports came on two CPUs, one on each, "
+                        f"at about the same time. Of {len(short):,} ports, `packets` does not "
+                        "show 2.",
+                        "Both CPUs looked the port up and found nothing, and both insert. What "
+                        "becomes of the first CPU's count then, and what of the second's?",
+                    )
+                for port in new:
+                    del ports[port]
 
     # --- the third process: clean up
 

@@ -8,21 +8,12 @@ from pathlib import Path
 import pytest
 
 from helpers import lab, load
-from helpers.kernel import ROOT
+from tests.labs.often import first_line, identify, is_due, judge, programs
 
 LABS = lab.folders()
-SOLUTIONS = [path for folder in LABS for path in lab.open(folder.name).solutions()]
-WRONG = [path for folder in LABS for path in lab.open(folder.name).wrongs()]
+SOLUTIONS = [path for folder in LABS for path in programs(folder, "solutions")]
+WRONG = [path for folder in LABS for path in programs(folder, "wrong")]
 verdicts: dict[Path, Future[lab.Result]] = {}
-
-
-def identify(path: Path) -> str:
-    return str(path.relative_to(ROOT / "labs"))
-
-
-def judge(path: Path) -> lab.Result:
-    folder = next(folder for folder in LABS if path.is_relative_to(folder))
-    return lab.open(folder.name).check_file(path)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,14 +32,6 @@ def verdict(path: Path) -> lab.Result:
     return verdicts[path].result() if path in verdicts else judge(path)
 
 
-def first_line(path: Path, word: str) -> str:
-    """What stands behind ``// word: `` in the first line of C, or ``# word: `` of Python."""
-    begins = f"{'#' if path.suffix == '.py' else '//'} {word}: "
-    first = path.read_text().partition("\n")[0]
-    assert first.startswith(begins), f"{path} does not begin with {begins!r}"
-    return first.removeprefix(begins)
-
-
 @pytest.mark.parametrize("folder", LABS, ids=identify)
 def test_a_lab_is_whole(folder: Path) -> None:
     ex = lab.open(folder.name)
@@ -60,22 +43,21 @@ def test_a_lab_is_whole(folder: Path) -> None:
 
 @pytest.mark.parametrize("folder", LABS, ids=identify)
 def test_the_starter_compiles_and_counts_as_not_attempted(folder: Path) -> None:
-    for path in folder.glob("starter.*"):
+    for path in programs(folder, "starters"):
         load(path).close() if path.suffix == ".c" else compile(path.read_text(), path, "exec")
-        assert isinstance(judge(path), lab.NotAttempted)
+        assert is_due(path, judge(path))
 
 
 @pytest.mark.parametrize("path", SOLUTIONS, ids=identify)
 def test_a_solution_is_right(path: Path) -> None:
     result = verdict(path)
-    assert isinstance(result, lab.Right), result
+    assert is_due(path, result), result
 
 
 @pytest.mark.parametrize("path", WRONG, ids=identify)
 def test_a_wrong_program_is_told_what_is_wrong(path: Path) -> None:
     result = verdict(path)
-    assert isinstance(result, lab.Wrong), result
-    assert first_line(path, "expect") in repr(result)
+    assert is_due(path, result), result
 
 
 @pytest.mark.parametrize("folder", LABS, ids=identify)

@@ -475,8 +475,7 @@ def test_files_are_read_only_and_most_are_not_there(make: Make, tmp_path: Path) 
             try: getattr(os, what)(*args)
             except OSError as error: return error.strerror
         def wipe():
-            for path in ("/", "/usr", "/tmp", os.getcwd()):
-                shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree("/", ignore_errors=True)
         def names(path): return sorted(os.listdir(path))
         def write(path, count):
             with open(path, "wb") as file:
@@ -494,7 +493,7 @@ def test_files_are_read_only_and_most_are_not_there(make: Make, tmp_path: Path) 
         answer.call("write", "/tmp/much", 65)
     with pytest.raises(Raised, match="No space left on device"):
         [answer.call("write", f"/tmp/much{number}", 30) for number in range(3)]
-    answer.call("wipe")
+    answer.call("wipe", seconds=60)  # it tries every file that it sees
     # What is mounted there cannot be wiped: the answer itself, and the course.
     mounted = {path.parts[2] for path in (answer.file, kernel.ROOT) if path.is_relative_to("/tmp")}
     assert set(answer.call("names", "/tmp")) <= mounted

@@ -31,8 +31,8 @@ int count(struct xdp_md *ctx)
 		seen->packets++;
 		seen->bytes += packet.length;
 	} else {
-		/* This CPU's copy; those of the others begin at zero. */
-		bpf_map_update_elem(&ports, &port, &first, BPF_NOEXIST);
+		/* This CPU's copy alone, even if another CPU has inserted the port meanwhile. */
+		bpf_map_update_elem(&ports, &port, &first, BPF_ANY);
 	}
 	return XDP_PASS;
 }
