@@ -8,7 +8,9 @@ import shutil
 import signal
 import socket
 import sys
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from helpers.errors import BpfError
 
@@ -85,7 +87,8 @@ def test(args: list[str]) -> int:
     """Run pytest with the repository's settings; paths are those of the folder one is in.
 
     With ``--kernel NAME`` first, notebooks run in guests with that kernel, one after the other, and
-    all other tests together in one such guest.
+    all other tests together in one such guest. With ``--matrix`` first, notebooks run on every
+    kernel that can be fetched, and a table says what came of each.
     """
     args = [_absolute(arg) for arg in args]
     os.chdir(ROOT)
@@ -94,12 +97,14 @@ def test(args: list[str]) -> int:
             print("Which kernel? ./course kernels  lists them.", file=sys.stderr)
             return 2
         return _test_in_guests(args[1], args[2:])
+    if args[:1] == ["--matrix"]:
+        return _test_everywhere(args[1:])
     import pytest
 
     return int(pytest.main(args))
 
 
-def _test_in_guests(name: str, args: list[str]) -> int:
+def _test_in_guests(name: str, args: list[str], *plugins: object) -> int:
     import pytest
 
     from helpers.vm import commands, fetch, kernelspec
@@ -118,10 +123,51 @@ def _test_in_guests(name: str, args: list[str]) -> int:
     codes = []
     if outside:
         guest = ["--nbval-kernel-name", kernelspec.name(name), "-o", "timeout=1200"]
-        codes.append(int(pytest.main([*guest, *options, *outside])))
+        codes.append(int(pytest.main([*guest, *options, *outside], plugins)))
     if inside:
         line = [sys.executable, "-m", "pytest", "-o", "timeout=1200", *options, *inside]
         codes.append(commands.run(name, line, {"BPF_COURSE_LANE": name}))
+    return max(codes)
+
+
+class _Tally:
+    """A pytest plugin that keeps, for each notebook, what failed and what its kernel lacked."""
+
+    def __init__(self) -> None:
+        self.failed = dict[str, int]()
+        self.lacked = dict[str, list[str]]()
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        path = report.nodeid.partition("::")[0]
+        if not path.endswith(".ipynb"):
+            return
+        self.failed.setdefault(path, 0)
+        self.failed[path] += report.failed
+        lacked = self.lacked.setdefault(path, [])
+        if report.skipped:
+            lacked.append(report.longrepr[-1].removeprefix("Skipped: "))
+
+    def said(self, path: str) -> str:
+        if self.failed[path]:
+            return f"{self.failed[path]} failed"
+        counted = Counter(self.lacked[path]).items()
+        return ", ".join(["passed", *(f"{number} cells: {why}" for why, number in counted)])
+
+
+def _test_everywhere(args: list[str]) -> int:
+    from helpers.vm import commands, fetch
+
+    codes, tallies = [], dict[str, _Tally]()
+    for name in fetch.SUITES:
+        if not fetch.present(name):
+            commands.add([name])
+        tallies[name] = _Tally()
+        print(f"Linux {fetch.get(name).release}:", flush=True)
+        codes.append(_test_in_guests(name, args, tallies[name]))
+    for path in sorted({path for tally in tallies.values() for path in tally.failed}):
+        print(path)
+        for name, tally in tallies.items():
+            print(f"  {fetch.get(name).release:24} {tally.said(path)}")
     return max(codes)
 
 

@@ -211,16 +211,62 @@ def has_kprobes() -> bool:
     return any(os.path.exists(door) for door in doors)
 
 
-def needs(feature: str) -> bool:
-    """Is the feature ("kprobe") here? If not, print what a cell would need, and how to get it."""
-    if feature != "kprobe":
-        raise NotFound(f'The course knows the feature "kprobe", not {feature!r}.')
-    if not has_kprobes():
+@functools.cache
+def has_atomic_fetch() -> bool:
+    """Do atomic operations return the old value here? Tried with a program of five instructions."""
+    add_one_and_fetch = (
+        "b701 0000 01000000"  # r1 = 1
+        "7b1a f8ff 00000000"  # *(u64 *)(r10 - 8) = r1
+        "db1a f8ff 01000000"  # r1 = atomic_fetch_add((u64 *)(r10 - 8), r1)
+        "b700 0000 00000000"  # r0 = 0
+        "9500 0000 00000000"  # exit
+    )
+    socket_filter = 1  # BPF_PROG_TYPE_SOCKET_FILTER, linux/bpf.h
+    fd = lib().bpf_prog_load(
+        socket_filter, b"fetch", b"Dual MIT/GPL", bytes.fromhex(add_one_and_fetch), 5, None
+    )
+    if fd >= 0:
+        os.close(fd)
+    return bool(fd >= 0)
+
+
+def has_own_cpu() -> bool:
+    """Is the processor a real one? An emulated one has other costs (QEMU says what it is)."""
+    return "QEMU" not in Path("/proc/cpuinfo").read_text()
+
+
+class Feature(NamedTuple):
+    """What a cell may need: in words, the Linux that brings it, and whether it is here."""
+
+    words: str
+    since: str  # empty for what is no matter of the version
+    here: Callable[[], bool]
+
+
+# A cell says what it needs by a tag, needs-kprobe; a whole notebook in its metadata.
+FEATURES = {
+    "kprobe": Feature("kprobes (CONFIG_KPROBES)", "4.1", has_kprobes),
+    "atomic-fetch": Feature("atomic additions that return the old value", "5.12", has_atomic_fetch),
+    "own-cpu": Feature("a processor that is not emulated", "", has_own_cpu),
+}
+
+
+def missing() -> list[str]:
+    """Those of ``FEATURES`` that are not here."""
+    return [name for name, feature in FEATURES.items() if not feature.here()]
+
+
+def needs(name: str) -> bool:
+    """Is the feature here? If not, print what a cell would need, and how to get it."""
+    if name not in FEATURES:
+        raise NotFound(f"The course knows no feature {name!r}. It knows: {', '.join(FEATURES)}.")
+    here = FEATURES[name].here()
+    if not here:
         print(
-            "This cell needs kprobes (CONFIG_KPROBES), and this kernel was built without them.\n"
-            "Run it on a distribution's own kernel: Debian 12 and 13 and Ubuntu 24.04 have them."
+            f"This cell needs {FEATURES[name].words}, and there is no such thing here.\n"
+            "Choose another Linux in the kernel picker; ./course kernels add 6.1  brings one."
         )
-    return has_kprobes()
+    return here
 
 
 @functools.cache

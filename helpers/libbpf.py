@@ -120,6 +120,7 @@ _PRINT = c.CFUNCTYPE(c.c_int, c.c_int, _str, _ptr)
 _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     # <bpf/bpf.h>: the system calls
     "bpf_map_create": (_int, [_int, _str, _u32, _u32, _u32, _ptr]),
+    "bpf_prog_load": (_int, [_int, _str, _str, _ptr, c.c_size_t, _ptr]),
     "bpf_map_lookup_elem": (_int, [_int, _ptr, _ptr]),
     "bpf_map_lookup_elem_flags": (_int, [_int, _ptr, _ptr, c.c_uint64]),
     "bpf_map_update_elem": (_int, [_int, _ptr, _ptr, c.c_uint64]),

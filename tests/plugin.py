@@ -7,6 +7,7 @@ import atexit
 import contextlib
 import gc
 import os
+import platform
 import re
 import shutil
 import tempfile
@@ -21,7 +22,8 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 from helpers import kernel
 from helpers.kernel import objects
-from helpers.vm import kernelspec
+from helpers.vm import fetch, kernelspec
+from helpers.vm.everywhere import ask
 
 # What a learner wrote must not change what the notebooks of a test show.
 os.environ["BPF_COURSE_WORK"] = os.path.join(tempfile.mkdtemp(prefix="course-"), "work")
@@ -98,7 +100,7 @@ def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if report.skipped and _lane(item.config):
+    if report.skipped and _lane(item.config) and EXCUSED not in item.stash:
         report.outcome = "failed"
         report.longrepr = f"skipped in the run that is there for it: {report.longrepr}"
     return report
@@ -112,13 +114,17 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
     """Skip the cells that need what this kernel lacks, and end with a look at what is left."""
-    for item in items:
-        cell = getattr(item, "cell", None)
-        if not cell or _lane(item.config):
-            continue
-        if "needs-kprobe" in cell.metadata.get("tags", []) and not kernel.has_kprobes():
-            reason = f"this kernel has no kprobes: ./course test --kernel 6.1 {item.path.name}"
-            item.add_marker(pytest.mark.skip(reason=reason))
+    cells = [item for item in items if getattr(item, "cell", None)]
+    release, missing = _missing(session.config) if cells else ("", set[str]())
+    for item in cells:
+        for name in sorted(_needed(item) & missing):
+            feature, why = kernel.FEATURES[name], f"./course test --kernel 6.1 {item.path.name}"
+            if _lane(item.config):
+                if feature.since and not _older(release, feature.since):
+                    continue  # it should be here: the cell runs, and fails
+                item.stash[EXCUSED] = True
+                why = f"Linux {feature.since} brings it" if feature.since else "it is emulated"
+            item.add_marker(pytest.mark.skip(reason=f"needs {feature.words}: {why}"))
     if items:
         name = "nothing_is_left_in_the_kernel"
         node = f"tests/plugin.py::{name}"
@@ -142,4 +148,26 @@ class NothingLeft(pytest.Item):
         return Path(__file__), 0, self.name
 
 
+def _needed(cell: pytest.Item) -> set[str]:
+    """What the cell's tags and its notebook's metadata say that it needs."""
+    tags = cell.cell.metadata.get("tags", [])  # type: ignore[attr-defined]
+    whole = cell.parent.nb.metadata.get("course", {}).get("needs", [])  # type: ignore[union-attr]
+    return {*whole, *(tag.removeprefix("needs-") for tag in tags if tag.startswith("needs-"))}
+
+
+def _missing(config: pytest.Config) -> tuple[str, set[str]]:
+    """The release of the kernel that the notebooks run on, and which features it lacks."""
+    if not _guest(config):
+        return platform.release(), set(kernel.missing())
+    of = fetch.get(config.option.nbval_kernel_name.removeprefix(kernelspec.PREFIX))
+    told = ask(of, kernel.missing)
+    return told["release"], set(told["missing"])
+
+
+def _older(release: str, than: str) -> bool:
+    here, there = ([int(n) for n in re.findall(r"\d+", text)[:2]] for text in (release, than))
+    return here < there
+
+
 BEFORE = pytest.StashKey[dict[str, str]]()
+EXCUSED = pytest.StashKey[bool]()  # on an item that is skipped for a kernel that cannot do better

@@ -8,11 +8,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from helpers.kernel import ROOT
+from helpers.kernel import FEATURES, ROOT
 from tests.render import normalise
 
 NOTEBOOKS = sorted([*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("labs/*/*.ipynb")])
-TAGS = {"nbval-ignore-output", "raises-exception", "needs-kprobe"}
+TAGS = {"nbval-ignore-output", "raises-exception", *(f"needs-{name}" for name in FEATURES)}
 
 
 def identify(path: Path) -> str:

@@ -42,10 +42,8 @@ def everywhere(*facts: Callable[[], Any]) -> "pd.DataFrame":
     Raises:
         BpfError: a function raised; kernel, function and error are in the message.
     """
-    import cloudpickle
     import pandas as pd
 
-    work = cloudpickle.dumps(facts)
     kernels = [] if in_guest() else fetch.kernels()
     begun = time.monotonic()
     rows = list[dict[str, Any]]()
@@ -55,17 +53,24 @@ def everywhere(*facts: Callable[[], Any]) -> "pd.DataFrame":
         print(f"Linux {row['release']} answered after {time.monotonic() - begun:.0f} s", flush=True)
 
     # Alone and first: what it compiles lies in the cache, and guests need not compile it again.
-    add(_ask(None, work))
+    add(ask(None, *facts))
     with ThreadPoolExecutor(2) as pool:
-        for done in as_completed([pool.submit(_ask, of, work) for of in kernels]):
+        for done in as_completed([pool.submit(ask, of, *facts) for of in kernels]):
             add(done.result())
     rows.sort(key=lambda row: _numbers(row["release"]))
     names = ["Linux {}.{}".format(*_numbers(row["release"])) for row in rows]
     return pd.DataFrame(rows, index=pd.Index(names, name="kernel"))
 
 
-def _ask(of: fetch.Kernel | None, work: bytes) -> dict[str, Any]:
-    """What the functions return on that kernel, by their names; on this one for None."""
+def ask(of: fetch.Kernel | None, *facts: Callable[[], Any]) -> dict[str, Any]:
+    """What the functions return on that kernel, by their names, and its release; None is this one.
+
+    Raises:
+        BpfError: as ``everywhere()``.
+    """
+    import cloudpickle
+
+    work = cloudpickle.dumps(facts)
     command = [sys.executable, "-m", "helpers.vm.everywhere"]
     release = of.release if of else platform.release()
     with tempfile.TemporaryDirectory() as scratch:

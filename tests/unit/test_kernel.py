@@ -116,3 +116,21 @@ def test_the_sweep_removes_our_pins_and_no_others(monkeypatch: pytest.MonkeyPatc
 def test_bcc_is_the_one_that_makes_programs() -> None:
     assert hasattr(kernel.import_bcc(), "BPF")
     assert (kernel.headers_for_bcc() / "include").is_dir()
+
+
+def test_what_a_cell_needs_is_here_or_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (
+        kernel.needs("atomic-fetch")
+        == kernel.has_atomic_fetch()
+        == (kernel.version_here() >= (5, 12))
+    )
+    assert capsys.readouterr().out == ""
+    lacked = kernel.FEATURES["kprobe"]._replace(here=lambda: False)
+    monkeypatch.setitem(kernel.FEATURES, "kprobe", lacked)
+    assert not kernel.needs("kprobe")
+    assert "kprobe" in kernel.missing()
+    assert "This cell needs kprobes (CONFIG_KPROBES), and there is" in capsys.readouterr().out
+    with pytest.raises(NotFound, match="knows no feature 'wings'"):
+        kernel.needs("wings")
