@@ -30,6 +30,7 @@ from helpers.vm.fetch import Kernel
 MEMORY = 1024  # MiB, unless told otherwise
 CPUS = 2
 INSIDE = Path("/run/course")  # where the guest sees its own folder
+PANIC = r"Kernel panic|BUG:|Oops|sysrq: |Out of memory"
 NEEDED = "virtio_pci virtio_rng virtio_balloon virtio_net 9pnet_virtio 9p overlay".split()
 PLAIN = "trans=virtio,version=9p2000.L,msize=512000"
 CMDLINE = (
@@ -128,6 +129,7 @@ class Guest:
         memory: int = MEMORY,
     ) -> None:
         qemu = _qemu()
+        _room_for(memory)
         accelerator = _accelerator(of)
         self.kernel = of
         runs = _folder("guests")
@@ -193,13 +195,16 @@ class Guest:
             f"{self.last_words() or 'nothing'}"
         )
 
-    def last_words(self, lines: int = 12) -> str:
+    def last_words(self, lines: int = 6) -> str:
         """The end of what the guest's console, its command and QEMU said."""
         said = []
         for name in ("qemu.log", "console", "out"):
             with contextlib.suppress(OSError):
-                text = (self.folder / name).read_bytes()[-8000:].decode(errors="replace")
-                said += [line for line in _plain(text).splitlines() if line.strip()][-lines:]
+                text = (self.folder / name).read_bytes()[-16000:].decode(errors="replace")
+                spoken = [line for line in _plain(text).splitlines() if line.strip()]
+                # A panic ends in registers and addresses; why it came stands further up.
+                why = [line for line in spoken[:-lines] if re.search(PANIC, line)]
+                said += why[:4] + spoken[-lines:]
         return "\n".join(said)
 
     def close(self) -> None:
@@ -275,6 +280,17 @@ def _qemu() -> str:
     raise Unsupported(
         "QEMU (qemu-system-x86_64)", "none on PATH", "./course kernels add 6.1  installs it"
     )
+
+
+def _room_for(memory: int) -> None:
+    """Raise BpfError unless the machine has that many MiB: else it would end other processes."""
+    free = re.search(r"^MemAvailable: +(\d+)", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    if free and int(free[1]) >> 10 < memory:
+        raise BpfError(
+            f"A guest takes up to {memory:,} MB of free memory, and this machine has "
+            f"{int(free[1]) >> 10:,}.\nShut down other programs, or other kernels: JupyterLab "
+            "lists them at its left."
+        )
 
 
 def _folder(name: str) -> Path:

@@ -42,7 +42,7 @@ class GuestProvisioner(LocalProvisioner):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._guest: Guest | None = None
-        self._before = ""
+        self._before, self._told_to_end = "", False
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
         """Boot the guest, and wait until the IPython kernel in it has opened its sockets.
@@ -77,6 +77,7 @@ class GuestProvisioner(LocalProvisioner):
             memory=MEMORY,
         )
         self._guest, self.process = guest, guest.process
+        self._before, self._told_to_end = "", False
         self.pid, self.pgid, self.ip = guest.process.pid, None, "127.0.0.1"
         deadline = time.monotonic() + SECONDS
         try:
@@ -97,9 +98,20 @@ class GuestProvisioner(LocalProvisioner):
     async def poll(self) -> int | None:
         """None while QEMU runs."""
         code = await super().poll()
-        if code is not None and self._guest and not (self._guest.folder / "status").exists():
+        by_itself = code is not None and not self._told_to_end
+        if by_itself and self._guest and not (self._guest.folder / "status").exists():
             self._before = str(self._guest.failure())
         return code
+
+    async def kill(self, restart: bool = False) -> None:
+        """End QEMU at once: the learner's wish, of which the next cell says nothing."""
+        self._told_to_end = True
+        await super().kill(restart)
+
+    async def terminate(self, restart: bool = False) -> None:
+        """End QEMU by SIGTERM."""
+        self._told_to_end = True
+        await super().terminate(restart)
 
     async def cleanup(self, restart: bool = False) -> None:
         """Leave no process and no folder; on a restart the ports are kept."""

@@ -1,6 +1,5 @@
 """Linux guests for real: booted, used, broken and killed, and nothing of them left."""
 
-import contextlib
 import json
 import os
 import re
@@ -8,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,50 +19,16 @@ from helpers.errors import BpfError, NotFound
 from helpers.vm import boot, fetch, kernelspec
 from helpers.vm.boot import Guest
 from helpers.vm.fetch import Kernel
-from tests.plugin import MARK
+from tests.vm.conftest import qemus, until
 
 pytestmark = pytest.mark.timeout(400)
 SLEEP = ["/bin/sleep", "1000"]
-
-
-@pytest.fixture(scope="module")
-def linux() -> Kernel:
-    return fetch.present("6.1") or fetch.add("6.1")
-
-
-def qemus() -> set[int]:
-    """The QEMU processes that this run of the tests has started, directly or not."""
-    found = set()
-    for path in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            ours = MARK.encode() in (path / "environ").read_bytes()
-            if ours and "qemu-system" in os.readlink(path / "exe"):
-                found.add(int(path.name))
-    return found
-
-
-def folders() -> set[Path]:
-    """The folders of this process's guests."""
-    return {*kernel.cache_dir("vm", "guests").glob(f"{os.getpid()}-*")}
-
-
-@pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    yield
-    until(lambda: not qemus() and not folders(), 10)
 
 
 def inside(linux: Kernel, *command: str, **options: Any) -> tuple[int, str]:
     with Guest(linux, command, **options) as guest:
         status = guest.wait(120)
         return status, (guest.folder / "out").read_text()
-
-
-def until(done: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, "that never happened"
-        time.sleep(0.05)
 
 
 # --- what a guest is
