@@ -30,10 +30,9 @@ CELLS = """() => window.jupyterapp.shell.currentWidget.content.widgets
     .filter(cell => cell.model.type === "code").map(cell => cell.model.toJSON())"""
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A running ``./course lab``; gives the URL that it printed."""
-    config = tmp_path_factory.mktemp("jupyter")
+@contextmanager
+def served(config: Path, *course: str | Path, **env: str) -> Iterator[str]:
+    """A running ``./course lab`` with its settings in ``config``; gives the URL it printed."""
     settings = {"LabApp": {"expose_app_in_browser": True}}
     (config / "jupyter_lab_config.json").write_text(json.dumps(settings))
     # A run that takes long is saved on the way, and would change the notebook for the tests after.
@@ -43,19 +42,32 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    paths = {"JUPYTER_CONFIG_DIR": str(config), "JUPYTER_DATA_DIR": str(config)}
     server = subprocess.Popen(
-        [ROOT / "course", "lab", "--no-browser", "--port", str(port)],
-        env=os.environ | {"JUPYTER_CONFIG_DIR": str(config), "JUPYTER_DATA_DIR": str(config)},
+        [*course, "lab", "--no-browser", "--port", str(port)],
+        env=os.environ | paths | env,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
     assert server.stdout
+    said = []
     try:
-        yield next(line.split()[3] for line in server.stdout if line.startswith("JupyterLab is at"))
+        for line in server.stdout:
+            said.append(line)
+            if line.startswith("JupyterLab is at"):
+                yield line.split()[3]
+                return
+        pytest.fail("".join(said))
     finally:
         server.terminate()
         server.communicate(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with served(tmp_path_factory.mktemp("jupyter"), ROOT / "course") as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +80,7 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def opened(path: Path, lab: str, browser: Browser) -> Iterator[Page]:
+def opened(path: Path, lab: str, browser: Browser, root: Path = ROOT) -> Iterator[Page]:
     """A notebook in JupyterLab, with a kernel; then no error, no request elsewhere, no change."""
     before = path.read_bytes()
     page = browser.new_page(viewport={"width": 1200, "height": 7000})
@@ -80,11 +92,12 @@ def opened(path: Path, lab: str, browser: Browser) -> Iterator[Page]:
     page.on("request", lambda request: elsewhere.append(request.url))
     try:
         # A fresh workspace: else the notebooks of the tests before open beside this one.
-        page.goto(f"{lab.replace('notebooks/00_start_here.ipynb', identify(path))}&reset")
+        where = str(path.relative_to(root))
+        page.goto(f"{lab.replace('notebooks/00_start_here.ipynb', where)}&reset")
         page.wait_for_function(IDLE)
         yield page
     finally:
-        page.evaluate("() => window.jupyterapp.shell.currentWidget?.sessionContext?.shutdown?.()")
+        page.evaluate("() => window.jupyterapp?.shell.currentWidget?.sessionContext?.shutdown?.()")
         page.close()
     assert not errors
     assert all(url.startswith(("http://127.0.0.1:", "data:", "blob:")) for url in elsewhere)
