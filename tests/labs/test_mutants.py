@@ -2,6 +2,7 @@
 
 import ast
 import random
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,25 +12,26 @@ from tests.labs import mutants
 
 FEW = 4  # mutants of a lab
 LABS = lab.folders()
+made = cache(mutants.mutants)  # which takes some seconds for all labs
 
 
 @pytest.mark.parametrize("folder", LABS, ids=lambda folder: folder.name)
 def test_some_mutants_are_killed(folder: Path) -> None:
-    chosen = random.Random(folder.name).sample(mutants.mutants(folder), FEW)
+    chosen = random.Random(folder.name).sample(made(folder), FEW)
     lived = mutants.run(folder, chosen)
     assert not lived, "\n".join(f"{mutant}\n  {mutants.verdict(said)}" for mutant, said in lived)
 
 
 def test_there_are_many_and_the_same_every_time() -> None:
-    made = {folder: mutants.mutants(folder) for folder in LABS}
-    assert sum(map(len, made.values())) >= 200
-    for folder, found in made.items():
+    assert sum(len(made(folder)) for folder in LABS) >= 200
+    for folder in LABS:
+        found = made(folder)
         assert len({(mutant.path, mutant.text) for mutant in found}) == len(found) > 20
         assert found == mutants.mutants(folder)
 
 
 def test_what_is_listed_as_equivalent_is_there_and_has_a_reason() -> None:
-    found = [mutant for folder in LABS for mutant in mutants.mutants(folder)]
+    found = [mutant for folder in LABS for mutant in made(folder)]
     for listed in mutants.equivalents():
         assert any(map(listed.covers, found)), listed
         assert len(listed.reason) > 20
@@ -45,9 +47,9 @@ int f(struct s *p, int a[2])
 	return *p + 5;
 }
 """
-    made = list(mutants.of_c(text))
-    assert text not in made and len(set(made)) == len(made)
-    edits = {mutants._change(text, one)[:2] for one in made}
+    found = list(mutants.of_c(text))
+    assert text not in found and len(set(found)) == len(found)
+    edits = {mutants._change(text, one)[:2] for one in found}
     line = "if (p->n >= 0x10u && !a[1]) // 3"
     for was, becomes in (
         (line, line.replace(">=", ">")),
