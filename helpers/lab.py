@@ -53,6 +53,13 @@ MEMORY = 4 << 30  # bytes of addresses of each
 LONGEST = 1 << 20  # bytes of a program
 NOT_PYTHON = SyntaxError, ValueError, RecursionError, MemoryError  # the latter: nested too deep
 
+# A flag for clang. Less than a µs goes by between a lookup that finds nothing and an insertion, so
+# two CPUs rarely meet there. With this, insertions wait for some µs before, and they do.
+DAWDLE = (
+    "-Dbpf_map_update_elem(...)=({ for (int i = 0; i < 255 && bpf_get_prandom_u32() & 63; i++); "
+    "bpf_map_update_elem(__VA_ARGS__); })"
+)
+
 
 # --- a lab ----------------------------------------------------------------------------------
 

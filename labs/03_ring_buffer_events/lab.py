@@ -211,8 +211,18 @@ def random_fd() -> int:
 
 def random_seeks(count: int) -> list[tuple[int, int]]:
     """Any numbers do for an lseek() that fails."""
-    fds = [random.choice([*FDS, random_fd()]) for _ in range(count)]
-    return [(fd, random.choice([*OFFSETS, random.getrandbits(64) - (1 << 63)])) for fd in fds]
+    seeks = list[tuple[int, int]]()
+    while len(seeks) < count:
+        fd = random.choice([*FDS, random_fd()])
+        offset = random.choice([*OFFSETS, random.getrandbits(64) - (1 << 63)])
+        if _unlike(fd, offset):
+            seeks.append((fd, offset))
+    return seeks
+
+
+def _unlike(fd: int, offset: int) -> bool:
+    """Is neither what the other reads like, without its sign or its upper half?"""
+    return (fd - offset) % (1 << 32) != 0
 
 
 def random_names() -> list[bytes]:
@@ -657,6 +667,7 @@ def _hard() -> list[bytes]:
         )
         for fd in [*FDS, random_fd()]
         for offset in [*OFFSETS, random.getrandbits(63)]
+        if _unlike(fd, offset)
         for name in [random.choice([*random_names(), b""])]
     ]
     random.shuffle(records)
@@ -793,12 +804,6 @@ def _explain_number(seen: str, want: int, got: Any, fields: dict[str, Any]) -> N
         )
     if not isinstance(got, int):
         raise NotYet(f"{seen}.", "What kind of value is a number of the record?")
-    for name, value in fields.items():
-        if got == value:
-            raise NotYet(
-                f"{seen}, which is its `{name}`.",
-                "Which number of the record does this column hold, and in which order are they?",
-            )
     for bits in (32, 64):
         low = abs(want).to_bytes(8, "little")[: bits // 8]
         if got == int.from_bytes(low, "big"):
@@ -815,6 +820,12 @@ def _explain_number(seen: str, want: int, got: Any, fields: dict[str, Any]) -> N
         raise NotYet(
             f"{seen}: its low 32 bits.", "How many bytes has this field, and how many do you read?"
         )
+    for name, value in fields.items():
+        if got == value:
+            raise NotYet(
+                f"{seen}, which is its `{name}`.",
+                "Which number of the record does this column hold, and in which order are they?",
+            )
     raise NotYet(
         f"{seen}.",
         "At which byte of the record does this field begin, and how many has it? C leaves a gap "

@@ -17,7 +17,7 @@ from helpers import kernel, open_map, sandbox
 from helpers.answers import FIRST_USER, Answer, Raised
 from helpers.attach import Function
 from helpers.errors import NotFound
-from helpers.lab import Lab, NotYet, the_map, the_program
+from helpers.lab import DAWDLE, Lab, NotYet, the_map, the_program
 from helpers.libbpf import ProgInfo, lib
 from helpers.maps import BpfMap
 from helpers.program import Program, load
@@ -27,13 +27,7 @@ ROOM = 1024  # ports that the map must hold
 LARGE = 8192  # a map with more room than this is not filled up
 PATIENCE = 10.0  # seconds that the kernel may take to free what nobody holds
 # Packets a CPU, and how often at most: see lab 02. And how often two CPUs meet new ports.
-REPEAT, ROUNDS, MEETINGS = 100_000, 10, 2
-# Between a lookup that finds nothing and an insertion, less than a µs goes by, in which two CPUs
-# meet once in a while. With this, each insertion waits for up to some µs, and they do.
-DAWDLE = (
-    "-Dbpf_map_update_elem(...)=({ for (int i = bpf_get_prandom_u32() & 255; i; i--) "
-    "bpf_get_prandom_u32(); bpf_map_update_elem(__VA_ARGS__); })"
-)
+REPEAT, ROUNDS, MEETINGS = 100_000, 10, 3
 VERDICTS = ["XDP_ABORTED", "XDP_DROP", "XDP_PASS", "XDP_TX", "XDP_REDIRECT"]
 
 

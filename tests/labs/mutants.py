@@ -46,7 +46,8 @@ class Mutant(NamedTuple):
         return f"{self.path.parent.parent.name}/{self.path.name}"
 
     def __str__(self) -> str:
-        return f"{self.name}\n  - {self.was}\n  + {self.becomes}"
+        which = f"  ({self.nth} of {self.alike} alike)" if self.alike > 1 else ""
+        return f"{self.name}\n  - {self.was}{which}\n  + {self.becomes}"
 
 
 # --- C --------------------------------------------------------------------------------------
@@ -253,6 +254,7 @@ class Equivalent(NamedTuple):
     """Mutants that do what their solution does, and the reason; ``*`` stands for anything.
 
     ``nth`` says which of the lines that are alike is meant, from the end when it is negative.
+    ``unchecked``: what the check says where this kernel lacks what the mutant needs.
     """
 
     solution: str
@@ -260,6 +262,13 @@ class Equivalent(NamedTuple):
     becomes: str
     reason: str
     nth: int = 0
+    unchecked: str = ""
+
+    def excuses(self, mutant: Mutant, result: Result) -> bool:
+        """May the mutant live, with what the check says of it?"""
+        unchecked = isinstance(result, NotChecked) and self.unchecked
+        allowed = isinstance(result, Right) or (unchecked and unchecked in result.said)
+        return bool(allowed) and self.covers(mutant)
 
     def covers(self, mutant: Mutant) -> bool:
         if self.nth not in (0, mutant.nth, mutant.nth - mutant.alike - 1):
@@ -310,7 +319,7 @@ def run(folder: Path, chosen: Sequence[Mutant], jobs: int = 1) -> list[tuple[Mut
     for mutant, result in zip(chosen, results, strict=True):
         if not survives(result):
             killed[verdict(result)] += 1
-        elif isinstance(result, Right) and any(one.covers(mutant) for one in known):
+        elif any(one.excuses(mutant, result) for one in known):
             same += 1
         else:
             lived.append((mutant, result))

@@ -524,6 +524,26 @@ def test_on_cpus_refuses_a_cpu_that_is_not_there_before_running_any() -> None:
     assert done == []
 
 
+@two_cpus
+def test_two_that_run_side_by_side_go_before_others_and_leave_no_trace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before, meet = sys.getswitchinterval(), threading.Barrier(2, timeout=5)
+
+    def here(cpu: int) -> tuple[int, int]:
+        meet.wait()
+        assert sys.getswitchinterval() < before
+        return cpu, os.sched_getscheduler(0)
+
+    policy = os.SCHED_FIFO if os.geteuid() == 0 else os.SCHED_OTHER
+    assert sandbox.side_by_side(here) == [(cpu, policy) for cpu in kernel.online_cpus()[:2]]
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+    assert sys.getswitchinterval() == before
+    monkeypatch.setattr(kernel, "online_cpus", lambda: [0])
+    with pytest.raises(Unsupported, match="two CPUs"):
+        sandbox.side_by_side(here)
+
+
 # Traffic
 
 
