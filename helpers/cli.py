@@ -14,6 +14,8 @@ from helpers.errors import BpfError
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST = "notebooks/00_start_here.ipynb"
+# Tests of many minutes, not among the others
+LANES = {"--fresh": "tests/fresh"}
 
 
 def lab(port: int | None, browser: bool) -> int:
@@ -85,7 +87,8 @@ def test(args: list[str]) -> int:
     """Run pytest with the repository's settings; paths are those of the folder one is in.
 
     With ``--kernel NAME`` first, notebooks run in guests with that kernel, one after the other, and
-    all other tests together in one such guest.
+    all other tests together in one such guest. With ``--fresh`` first,
+    it is the tests of whole machines that run, and no others.
     """
     args = [_absolute(arg) for arg in args]
     os.chdir(ROOT)
@@ -94,6 +97,9 @@ def test(args: list[str]) -> int:
             print("Which kernel? ./course kernels  lists them.", file=sys.stderr)
             return 2
         return _test_in_guests(args[1], args[2:])
+    if args and args[0] in LANES:
+        os.environ["BPF_COURSE_LANE"] = args[0]  # there, what is skipped has failed
+        args = ["-v", "-s", "--durations=0", "--durations-min=1", *args[1:], LANES[args[0]]]
     import pytest
 
     return int(pytest.main(args))
