@@ -168,7 +168,7 @@ class _Apt:
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         (self.folder / "status").touch()
         signed = f"[arch={ARCH} signed-by={KEYS}]"
-        (self.folder / "sources.list").write_text(f"deb {signed} {_mirror()} {SUITES[name]} main\n")
+        (self.folder / "sources.list").write_text(f"deb {signed} {mirror()} {SUITES[name]} main\n")
         self.options = [
             *("-o", f"Dir::Etc::SourceList={self.folder}/sources.list"),
             *("-o", "Dir::Etc::SourceParts=/dev/null"),
@@ -265,7 +265,7 @@ def _log(folder: Path) -> Iterator[IO[str]]:
     path.unlink()
 
 
-def _mirror() -> str:
+def mirror() -> str:
     """The mirror that this machine uses, when it is a Debian; else Debian's own."""
     for path in [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]:
         with contextlib.suppress(OSError, UnicodeDecodeError):
