@@ -157,7 +157,7 @@ class _Tally:
         if self.failed[path]:
             return f"{self.failed[path]} failed"
         counted = Counter(self.lacked[path]).items()
-        return ", ".join(["passed", *(f"{number} cells: {why}" for why, number in counted)])
+        return ", ".join(["passed", *(f"but for {number} cells: {why}" for why, number in counted)])
 
 
 def _test_everywhere(args: list[str]) -> int:
