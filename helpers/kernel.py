@@ -232,7 +232,7 @@ def has_atomic_fetch() -> bool:
 
 def has_own_cpu() -> bool:
     """Is the processor a real one? An emulated one has other costs (QEMU says what it is)."""
-    return "QEMU" not in Path("/proc/cpuinfo").read_text()
+    return "QEMU TCG" not in Path("/proc/cpuinfo").read_text()
 
 
 class Feature(NamedTuple):
