@@ -39,6 +39,9 @@ def served(config: Path, *course: str | Path, **env: str) -> Iterator[str]:
     manager = config / "lab/user-settings/@jupyterlab/docmanager-extension"
     manager.mkdir(parents=True)
     (manager / "plugin.jupyterlab-settings").write_text(json.dumps({"autosave": False}))
+    owner = config.stat()
+    for path in config.rglob("*"):  # JupyterLab saves settings, too
+        os.chown(path, owner.st_uid, owner.st_gid)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
