@@ -17,7 +17,7 @@ from helpers.errors import BpfError
 ROOT = Path(__file__).resolve().parent.parent
 FIRST = "notebooks/00_start_here.ipynb"
 # Tests of many minutes, not among the others
-LANES = {"--fresh": "tests/fresh"}
+LANES = {"--fresh": "tests/fresh", "--vagrant": "tests/vagrant"}
 
 
 def lab(port: int | None, browser: bool) -> int:
@@ -90,8 +90,8 @@ def test(args: list[str]) -> int:
 
     With ``--kernel NAME`` first, notebooks run in guests with that kernel, one after the other, and
     all other tests together in one such guest. With ``--matrix`` first, notebooks run on every
-    kernel that can be fetched, and a table says what came of each. With ``--fresh`` first, it is
-    the tests of whole machines that run, and no others.
+    kernel that can be fetched, and a table says what came of each. With ``--fresh`` or
+    ``--vagrant`` first, it is the tests of whole machines that run, and no others.
     """
     args = [_absolute(arg) for arg in args]
     os.chdir(ROOT)
@@ -104,6 +104,8 @@ def test(args: list[str]) -> int:
         return _test_everywhere(args[1:])
     if args and args[0] in LANES:
         os.environ["BPF_COURSE_LANE"] = args[0]  # there, what is skipped has failed
+        for number in (signal.SIGINT, signal.SIGTERM):  # however they are stopped, they tidy up
+            signal.signal(number, signal.default_int_handler)
         args = ["-v", "-s", "--durations=0", "--durations-min=1", *args[1:], LANES[args[0]]]
     import pytest
 

@@ -1,0 +1,238 @@
+"""`vagrant up` for real, from outside: libvirt under emulation, and a local stand-in for the box.
+
+The tests are one story, in this order, about one VM.
+"""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from helpers import kernel
+from tests.vagrant import stand_in
+
+pytestmark = pytest.mark.timeout(2400)
+
+
+class Vm:
+    """A clone of the course, as a learner has it, and what Vagrant does with it."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.course, self.link, self.token, self.port = folder / "course", "", "", port
+        self.work = self.course / "work"
+        self.env = os.environ | {
+            "VAGRANT_HOME": str(folder / "home"),
+            "VAGRANT_DEFAULT_PROVIDER": "libvirt",
+            "VAGRANT_CHECKPOINT_DISABLE": "1",
+            "LIBVIRT_DEFAULT_URI": "qemu:///system",
+            "COURSE_ANY_VAGRANT": "1",
+            "COURSE_PORT": str(port),
+        }
+        if (bundle := Path("/etc/ssl/certs/ca-certificates.crt")).exists():
+            self.env["COURSE_CA_BUNDLE"] = str(bundle)
+
+    def vagrant(self, *command: str) -> tuple[int, str]:
+        """Run Vagrant; its exit status and what it printed, which is in this test's output, too."""
+        print(f"$ vagrant {' '.join(command)}", flush=True)
+        started = time.monotonic()
+        process = subprocess.Popen(
+            ["vagrant", *command],
+            cwd=self.course,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        said = ""
+        assert process.stdout
+        try:
+            for line in process.stdout:
+                print(line, end="", flush=True)
+                said += line
+        except BaseException:  # while one Vagrant holds the machine, another cannot destroy it
+            process.kill()
+            process.wait()
+            raise
+        status = process.wait()
+        print(f"  ended with {status} after {time.monotonic() - started:.0f} s", flush=True)
+        return status, said
+
+    def up(self, *options: str) -> str:
+        status, said = self.vagrant("up", *options)
+        assert status == 0
+        found = re.search(
+            r"JupyterLab is at (http://127\.0\.0\.1:(\d+)/\S+\?token=(\w+))\n\Z", said
+        )
+        assert found, "the link is not the last line"
+        self.link, self.port, self.token = found[1], int(found[2]), found[3]
+        return said
+
+    def inside(self, command: str) -> str:
+        status, said = self.vagrant("ssh", "-c", command)
+        assert status == 0
+        return said
+
+    def ask(self, path: str, token: str = "", data: bytes | None = None) -> tuple[int, str]:
+        """The status and body of JupyterLab's answer, through the forwarded port."""
+        headers = {"Authorization": f"token {token}"} if token else {}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=60) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, ""
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def vm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vm]:
+    folder = tmp_path_factory.mktemp("vagrant")
+    vm = Vm(folder, free_port())
+    name, version = stand_in.public_box()
+    print(
+        f"\nThe box is a local stand-in for {name} {version}, made with mmdebstrap;"
+        " most packages of ./course install are in it.",
+        flush=True,
+    )
+    stand_in.run("git", "clone", "--quiet", kernel.ROOT, vm.course)
+    vm.vagrant("box", "list")  # makes the key
+    key = stand_in.run("ssh-keygen", "-y", "-f", folder / "home/insecure_private_key")
+    started = time.monotonic()
+    box = stand_in.box(key)
+    print(f"The box is there after {time.monotonic() - started:.0f} s.", flush=True)
+    (folder / "home/Vagrantfile").write_text(stand_in.wishes(box))
+    provider = {"name": "libvirt", "url": f"file://{box}/debian.box"}
+    versions = [{"version": version, "providers": [provider]}]
+    (folder / "catalog.json").write_text(json.dumps({"name": name, "versions": versions}))
+    with stand_in.libvirt(folder / "libvirt"):
+        try:
+            assert vm.vagrant("box", "add", str(folder / "catalog.json"))[0] == 0
+            yield vm
+        finally:
+            vm.vagrant("destroy", "-f")
+
+
+@pytest.fixture(scope="module")
+def first(vm: Vm) -> str:
+    """What the first `vagrant up` says. Somebody else has the port that was asked for."""
+    asked = vm.port
+    with socket.create_server(("127.0.0.1", asked)):
+        said = vm.up()
+    assert f"Port {asked} is taken: JupyterLab gets {vm.port}." in said
+    return said
+
+
+def test_up_installs_and_ends_with_a_link(first: str) -> None:
+    assert "packages: bubblewrap\n" in first
+    assert "venv: Python packages from requirements.lock" in first
+    assert "all is there: ./course lab opens the first notebook" in first
+
+
+def test_the_doctor_is_content(first: str) -> None:
+    for what in ("BTF", "bpffs", "tracefs", "kernel headers", "BCC", "kprobes"):
+        assert re.search(rf"yes +{what} ", first), what
+    assert "Everything that the course needs is here." in first
+
+
+def test_jupyterlab_answers_with_the_token_and_refuses_without(vm: Vm) -> None:
+    assert vm.ask("/api/contents/notebooks", vm.token)[0] == 200
+    assert vm.ask("/api/contents/notebooks")[0] == 403
+    assert vm.ask("/api/contents/notebooks", "guess")[0] == 403
+    assert "jupyter-config-data" in vm.ask(vm.link.partition(str(vm.port))[2])[1]
+
+
+def test_the_port_is_on_this_machine_alone(vm: Vm) -> None:
+    listening = stand_in.run("ss", "-Hltn")
+    assert re.findall(rf"(\S+):{vm.port}\s", listening) == ["127.0.0.1"]
+
+
+def test_the_server_is_a_users_and_its_kernels_are_roots(vm: Vm) -> None:
+    status, said = vm.ask("/api/kernels", vm.token, json.dumps({"name": "python3"}).encode())
+    assert status == 201
+    users = vm.inside("sleep 15; ps -eo user:16,args")
+    assert re.search(r"^vagrant .*helpers\.cli lab", users, re.MULTILINE)
+    assert re.search(r"^root .*ipykernel_launcher", users, re.MULTILINE)
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{vm.port}/api/kernels/{json.loads(said)['id']}",
+        headers={"Authorization": f"token {vm.token}"},
+        method="DELETE",
+    )
+    assert urllib.request.urlopen(request, timeout=60).status == 204
+    assert "ipykernel_launcher" not in vm.inside("sleep 2; ps -eo args | grep [i]pykernel || true")
+
+
+def test_notebooks_pass_inside(vm: Vm) -> None:
+    """Without ./course, whose test command installs a browser first. Skipped would be failed."""
+    said = vm.inside(
+        "cd course && sudo BPF_COURSE_LANE=vagrant .venv/bin/python -P -m helpers.cli test -q "
+        "-o timeout=900 notebooks/00_start_here.ipynb notebooks/02_hash_maps.ipynb "
+        "notebooks/12_patterns.ipynb"
+    )
+    assert re.search(r"^\d+ passed in", said, re.MULTILINE)
+
+
+# What provisioning makes: the packages, the .venv, the services and their files, as they are.
+STATE = (
+    "dpkg-query -W | sha256sum; sudo cat /etc/bpf-maps-measured/token | sha256sum; "
+    "stat -c '%n %y' /etc/systemd/system/course-* /etc/bpf-maps-measured/jupyter/kernels/*/*; "
+    "stat -c '%n %y' course/.venv/.course-stamp course/.venv/bin/jupyter; "
+    "systemctl show -P MainPID course-lab.service"
+)
+
+
+def test_provisioning_twice_changes_nothing(vm: Vm) -> None:
+    before = vm.inside(STATE)
+    assert vm.vagrant("provision")[0] == 0
+    assert vm.inside(STATE) == before
+
+
+def test_work_outlives_halt_and_a_broken_step_fails_loudly(vm: Vm) -> None:
+    vm.inside("mkdir -p course/work/lab && echo mine > course/work/lab/answer.py")
+    assert vm.vagrant("halt")[0] == 0
+    assert (vm.work / "lab/answer.py").read_text() == "mine\n"
+
+    code = vm.course / "helpers/cli.py"
+    whole = code.read_text()
+    code.write_text("raise SystemExit('broken on purpose')\n")
+    status, said = vm.vagrant("up")
+    assert status != 0 and "JupyterLab is at" not in said
+    assert "broken on purpose" in said
+    assert "vagrant: The VM lacks what the lines above say: vagrant up --provision tries" in said
+
+    code.write_text(whole)
+    assert vm.vagrant("rsync")[0] == 0
+    token = vm.token
+    vm.up()
+    assert vm.token == token
+    assert vm.inside("cat course/work/lab/answer.py") == "mine\n"
+    assert vm.ask("/api/contents/work/lab/answer.py", token)[0] == 200
+
+
+def test_a_course_update_leaves_work_alone(vm: Vm) -> None:
+    vm.inside("echo newer > course/work/lab/answer.py")
+    (vm.course / "README.md").write_text("an update\n")
+    assert vm.vagrant("rsync")[0] == 0
+    assert vm.inside("cat course/README.md course/work/lab/answer.py") == "an update\nnewer\n"
+
+
+def test_destroy_says_where_work_is(vm: Vm) -> None:
+    status, said = vm.vagrant("destroy", "-f")
+    assert status == 0
+    assert f"Your own code stays on this machine, in {vm.work}" in said
+    assert (vm.work / "lab/answer.py").read_text() == "newer\n"
+    domains = stand_in.run("virsh", "list", "--all", "--name")
+    assert domains.strip() == ""
