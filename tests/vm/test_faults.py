@@ -179,3 +179,21 @@ def test_a_download_that_was_cut_off_is_begun_anew(linux: Kernel) -> None:
     fetch.add("6.1")
     assert not left.exists()
     assert fetch.get("6.1").image.exists()
+
+
+@pytest.mark.parametrize(
+    ("console", "begun", "boots"),
+    [("Kernel panic - not syncing", False, 3), ("Kernel panic", True, 1), ("power down", False, 1)],
+)
+def test_only_a_panic_before_the_command_boots_again(
+    console: str, begun: bool, boots: int, tmp_path: Path
+) -> None:
+    """The keeper for real, and a shell in QEMU's place: no kernel panics when it is asked to."""
+    if begun:
+        (tmp_path / "out").touch()
+    script = f"echo '{console}' >{tmp_path}/console; echo boot >>{tmp_path}/boots; exit 1"
+    keeper = Path(boot.__file__).with_name("keeper.py")
+    command = [sys.executable, "-I", "-S", keeper, tmp_path, "/bin/sh", "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as kept:  # held open, as by an owner
+        assert kept.wait(20) == 1
+    assert (tmp_path / "boots").read_text() == "boot\n" * boots
