@@ -96,7 +96,11 @@ class PermissionNeeded(BpfError, PermissionError):
     """The kernel did not allow it (errno EPERM): what was tried, and how to be allowed."""
 
     def __init__(self, what: str, remedy: str = "") -> None:
-        remedy = remedy or "Start the course with ./course lab: it asks for the rights BPF needs."
+        remedy = remedy or (
+            "Start the course with ./course lab: it asks for the rights BPF needs. Or choose a "
+            "Linux in\nthe kernel picker, where you have all rights: ./course kernels add 6.1  "
+            "fetches it."
+        )
         super().__init__(f"You are not allowed to {what} (errno EPERM).\n{remedy}", _errno.EPERM)
         self.remedy = remedy
 

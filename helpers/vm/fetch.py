@@ -177,12 +177,8 @@ class _Apt:
             *("-o", f"Dir::Cache={self.folder}"),
             *("-o", f"APT::Architecture={ARCH}", "-o", f"APT::Architectures={ARCH}"),
             *("-o", "Acquire::Languages=none", "-o", "Acquire::Retries=3"),
-            *(
-                "-o",
-                "APT::Sandbox::User=",
-                "-o",
-                "Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled=false",
-            ),
+            *("-o", "APT::Sandbox::User="),
+            *("-o", "Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled=false"),
         ]
 
     def run(self, *command: str, cwd: Path | None = None) -> str:
@@ -309,7 +305,9 @@ def _unpack(folder: Path, packages: list[str]) -> None:
     depmod = shutil.which("depmod", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if not depmod:
         raise Unsupported("depmod", "no depmod on PATH", "apt-get install kmod")
-    subprocess.run([depmod, "-b", str(folder), release], check=True)
+    done = subprocess.run([depmod, "-b", str(folder), release], capture_output=True, text=True)
+    if done.returncode:  # it warns of lists that newer kernels have no more
+        raise BpfError(f"depmod failed for Linux {release}. It says:\n{done.stderr}")
     shutil.rmtree(tree)
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from helpers.kernel import ROOT
 from tests.test_hygiene import NOTEBOOKS, identify
@@ -83,14 +83,24 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def opened(path: Path, lab: str, browser: Browser, root: Path = ROOT) -> Iterator[Page]:
-    """A notebook in JupyterLab, with a kernel; then no error, no request elsewhere, no change."""
+def opened(
+    path: Path, lab: str, browser: Browser, root: Path = ROOT, known: tuple[str, ...] = ()
+) -> Iterator[Page]:
+    """A notebook in JupyterLab, with a kernel; then no error, no request elsewhere, no change.
+
+    ``known``: the beginnings of errors that are JupyterLab's own and that the test expects.
+    """
     before = path.read_bytes()
     page = browser.new_page(viewport={"width": 1200, "height": 7000})
     page.set_default_timeout(180_000)
     errors: list[str] = []
     elsewhere: list[str] = []
-    page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+
+    def hear(said: ConsoleMessage) -> None:
+        if said.type == "error" and not said.text.startswith(known):
+            errors.append(said.text)
+
+    page.on("console", hear)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", lambda request: elsewhere.append(request.url))
     try:

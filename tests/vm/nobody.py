@@ -22,6 +22,9 @@ from tests.browser.test_notebooks import CELLS, IDLE, browser, opened, run_all, 
 from tests.vm.conftest import qemus, until
 
 pytestmark = pytest.mark.timeout(900)
+# JupyterLab asks a kernel that restarts for its debugger, and gives up when it connects again: a
+# guest takes long enough for that. The debugger is asked below.
+RESTARTED = "Could not restore the debugger state: Canceled future"
 KERNEL = "window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel"
 NOBODY = pwd.getpwnam("nobody")
 
@@ -92,7 +95,7 @@ def test_nobody_runs_chapters_on_another_linux(
 ) -> None:
     for name in ("02_hash_maps", "12_patterns"):
         path = checkout / f"notebooks/{name}.ipynb"
-        with opened(path, lab, browser, checkout) as page:
+        with opened(path, lab, browser, checkout, (RESTARTED,)) as page:
             page.set_default_timeout(400_000)
             pick(page, "Python on Linux 6.1")
             page.wait_for_function(f"() => {KERNEL}?.name === 'linux-6.1'")
@@ -115,3 +118,6 @@ def interrupt_and_restart(page: Page) -> None:
     until(lambda: qemu not in qemus(), 60)
     page.wait_for_function(IDLE)
     assert len(qemus()) == 1
+    asked = "{command: 'debugInfo', type: 'request', seq: 1, arguments: {}}"
+    answer = page.evaluate(f"async () => (await {KERNEL}.requestDebug({asked}).done).content")
+    assert answer["success"], answer
