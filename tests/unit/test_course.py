@@ -1,5 +1,6 @@
 """./course as a person meets it: the words it says, what it installs, the server it starts."""
 
+import fcntl
 import json
 import os
 import platform
@@ -20,6 +21,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+
+from helpers import kernel
 
 ROOT = Path(__file__).parents[2]
 BCC = Path("/usr/lib/python3/dist-packages/bcc")
@@ -75,6 +78,21 @@ def test_second_install_is_fast_and_needs_no_network() -> None:
     assert time.monotonic() - started < 2
     assert done.returncode == 0, done.stderr
     assert done.stdout == "all is there: ./course lab opens the first notebook\n"
+
+
+def test_one_installation_waits_for_another() -> None:
+    with (kernel.cache_dir() / "install.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        command = [ROOT / "course", "install"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout
+        assert process.stdout.readline() == "another ./course is installing: waiting for it\n"
+        assert process.poll() is None
+    said, _ = process.communicate(timeout=60)
+    assert (process.returncode, said) == (
+        0,
+        "all is there: ./course lab opens the first notebook\n",
+    )
 
 
 @pytest.fixture

@@ -59,6 +59,19 @@ def test_what_is_not_valid_is_noticed(tmp_path: Path, virtualbox: str) -> None:
     assert vagrant(tmp_path, "validate", **env).returncode == 1
 
 
+def test_without_its_provider_vagrant_names_what_to_install(tmp_path: Path) -> None:
+    tools = tmp_path / "bin"  # all but VirtualBox, wherever that is
+    tools.mkdir()
+    for name in ("vagrant", "ruby", "bsdtar", "curl", "ssh", "rsync", "uname", "env", "sh"):
+        if found := shutil.which(name):
+            (tools / name).symlink_to(found)
+    done = vagrant(tmp_path, "up", VAGRANT_DEFAULT_PROVIDER="virtualbox", PATH=str(tools))
+    assert done.returncode == 1
+    assert "Vagrant could not detect VirtualBox! Make sure VirtualBox is properly installed" in (
+        " ".join(done.stderr.split())
+    )
+
+
 @pytest.mark.parametrize(
     ("env", "words"),
     [

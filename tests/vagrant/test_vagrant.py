@@ -20,6 +20,7 @@ from helpers import kernel
 from tests.vagrant import stand_in
 
 pytestmark = pytest.mark.timeout(2400)
+HALF_WAY = "venv: Python packages from requirements.lock"
 
 
 class Vm:
@@ -39,8 +40,11 @@ class Vm:
         if (bundle := Path("/etc/ssl/certs/ca-certificates.crt")).exists():
             self.env["COURSE_CA_BUNDLE"] = str(bundle)
 
-    def vagrant(self, *command: str) -> tuple[int, str]:
-        """Run Vagrant; its exit status and what it printed, which is in this test's output, too."""
+    def vagrant(self, *command: str, until: str | None = None) -> tuple[int, str]:
+        """Run Vagrant; its exit status and what it printed, which is in this test's output, too.
+
+        ``until``: kill it when it has printed that.
+        """
         print(f"$ vagrant {' '.join(command)}", flush=True)
         started = time.monotonic()
         process = subprocess.Popen(
@@ -58,6 +62,8 @@ class Vm:
             for line in process.stdout:
                 print(line, end="", flush=True)
                 said += line
+                if until and until in line:
+                    process.kill()
         except BaseException:  # while one Vagrant holds the machine, another cannot destroy it
             process.kill()
             process.wait()
@@ -127,18 +133,33 @@ def vm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vm]:
 
 
 @pytest.fixture(scope="module")
-def first(vm: Vm) -> str:
-    """What the first `vagrant up` says. Somebody else has the port that was asked for."""
+def begun(vm: Vm) -> str:
+    """What a first `vagrant up` says that is killed half-way through the installation.
+
+    Somebody else has the port that was asked for.
+    """
     asked = vm.port
     with socket.create_server(("127.0.0.1", asked)):
-        said = vm.up()
-    assert f"Port {asked} is taken: JupyterLab gets {vm.port}." in said
+        status, said = vm.vagrant("up", until=HALF_WAY)
+    found = re.search(rf"Port {asked} is taken: JupyterLab gets (\d+)\.", said)
+    assert status != 0 and found
+    vm.port = int(found[1])
     return said
 
 
-def test_up_installs_and_ends_with_a_link(first: str) -> None:
-    assert "packages: bubblewrap\n" in first
-    assert "venv: Python packages from requirements.lock" in first
+@pytest.fixture(scope="module")
+def first(vm: Vm, begun: str) -> str:
+    """What the `vagrant up` after that one says, which is the first to end."""
+    port = vm.port
+    said = vm.up()
+    assert vm.port == port
+    return said
+
+
+def test_up_installs_what_an_interrupted_one_did_not(begun: str, first: str) -> None:
+    assert "packages: bubblewrap\n" in begun
+    assert HALF_WAY in begun and "JupyterLab is at" not in begun
+    assert HALF_WAY in first
     assert "all is there: ./course lab opens the first notebook" in first
 
 
@@ -198,6 +219,16 @@ def test_provisioning_twice_changes_nothing(vm: Vm) -> None:
     before = vm.inside(STATE)
     assert vm.vagrant("provision")[0] == 0
     assert vm.inside(STATE) == before
+
+
+def test_without_a_network_it_says_so_and_the_next_up_makes_it_good(vm: Vm) -> None:
+    vm.inside("sudo dpkg --purge bubblewrap")
+    vm.inside("ip route show default >route && sudo ip route del default")
+    status, said = vm.vagrant("up")
+    assert status != 0 and "JupyterLab is at" not in said
+    assert "the lines above say why: mend the network or apt, then run ./course install" in said
+    vm.inside("sudo ip route add $(cat route)")
+    assert "packages: bubblewrap\n" in vm.up()
 
 
 def test_work_outlives_halt_and_a_broken_step_fails_loudly(vm: Vm) -> None:
