@@ -367,7 +367,8 @@ class Trial:
     def kept(self) -> None:
         """A key that is kept once, while there is room, stays when nothing else does."""
         recent = _new_map(self.recent)
-        keys, [absent, *new] = _numbers(6), _numbers(NEW + 1)
+        keys = _numbers(6)
+        absent, *new = _numbers(NEW + 1, keys)
         key = random.choice(keys[:-2])
         copies = kernel.cpus()
         for one in keys:
