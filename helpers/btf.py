@@ -15,7 +15,7 @@ import ctypes
 import ipaddress
 import struct
 from collections import namedtuple
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -56,7 +56,10 @@ class Layout:
         raise NotImplementedError
 
     def columns(self, table: np.ndarray, offset: int, name: str) -> Iterator[Column]:
-        """Cut columns out of ``table``: uint8, one row an entry. Default: one, decoded by row."""
+        """Cut columns out of ``table``: uint8, one row an entry. Default: one, decoded by row.
+
+        A column may be a view of the table: ``gather()`` copies it.
+        """
         rows = table[:, offset : offset + self.size]
         column = np.empty(len(rows), dtype=object)
         for i, row in enumerate(rows):
@@ -150,7 +153,7 @@ class Scalar(Layout):
         if self.code == "?":  # any byte but zero is true
             yield name, table[:, offset] != 0
         else:
-            yield name, _cut(table, offset, self.dtype)[:, 0].copy()
+            yield name, _cut(table, offset, self.dtype)[:, 0]
 
 
 class WideInt(Layout):
@@ -181,11 +184,11 @@ class Text(Layout):
         self.ctype, self.size, self.whole = f"char[{size}]", size, whole
 
     def decode(self, data: bytes, offset: int = 0) -> str | bytes:
-        raw = bytes(data[offset : offset + self.size])
-        return self._text(raw.rstrip(b"\0") if self.whole else raw.partition(b"\0")[0])
+        return self.text(bytes(data[offset : offset + self.size]))
 
-    @staticmethod
-    def _text(raw: bytes) -> str | bytes:
+    def text(self, raw: bytes) -> str | bytes:
+        """What all the bytes of such an array, or of a longer one, say."""
+        raw = raw.rstrip(b"\0") if self.whole else raw.partition(b"\0")[0]
         try:
             return raw.decode()
         except UnicodeDecodeError:
@@ -207,7 +210,7 @@ class Text(Layout):
             return
         raw = _cut(table, offset, self.dtype)[:, 0].tolist()  # NumPy strips the trailing NULs
         column = np.empty(len(raw), dtype=object)
-        column[:] = [self._text(r if self.whole else r.partition(b"\0")[0]) for r in raw]
+        column[:] = [self.text(one) for one in raw]
         yield name, column
 
 
@@ -476,6 +479,28 @@ def _misfit(path: str, ctype: str, value: Any, wanted: str) -> LayoutError:
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
     where = f"{path} ({ctype})" if path else ctype
     return LayoutError(f"{shown} does not fit {where}.\nIt takes {wanted}.")
+
+
+def gather(tables: Iterable[Mapping[str, np.ndarray]], room: int) -> dict[str, np.ndarray]:
+    """The columns of many small tables, one below the other, copied.
+
+    A small table is cut into columns while the CPU's cache holds it, so that all of them together
+    are read from memory once. ``room`` is how many rows there may be: memory that is asked for and
+    not touched costs nothing. There can be more.
+    """
+    columns: dict[str, np.ndarray] = {}
+    at = 0
+    for table in tables:
+        end = at + len(next(iter(table.values())))
+        for name, part in table.items():
+            column = columns.get(name)
+            if column is None or end > len(column):
+                columns[name] = np.empty(max(room, 2 * end if at else end), part.dtype)
+                if column is not None:
+                    columns[name][:at] = column[:at]
+            columns[name][at:end] = part
+        at = end
+    return {name: column[:at] for name, column in columns.items()}
 
 
 def plain(size: int) -> Layout:

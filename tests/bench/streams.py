@@ -118,6 +118,11 @@ int to_perf(struct xdp_md *ctx)
 _FIELDS = ["ns", "number", "bytes", "pid", "cpu"]
 
 
+class Event(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint64) for name in ("ns", "number", "bytes")]
+    _fields_ += [(name, ctypes.c_uint32) for name in ("pid", "cpu")]
+
+
 class Peer:
     """BCC, the way its users write it: a callback for each record, then a DataFrame."""
 
@@ -137,7 +142,7 @@ class Peer:
         self.source.open_perf_buffer(lambda cpu, data, size: self.event(data, size), pages)
 
     def event(self, data: Any, size: int) -> None:
-        e = self.source.event(data)
+        e = ctypes.cast(data, ctypes.POINTER(Event)).contents
         self.rows.append((e.ns, e.number, e.bytes, e.pid, e.cpu))
 
     def text(self, data: Any, size: int) -> None:
@@ -163,6 +168,8 @@ def peer(room: int) -> Iterator[Peer]:
     try:
         yield one
     finally:
+        for cpu in list(getattr(one.source, "_open_key_fds", ())):
+            del one.source[one.source.Key(cpu)]
         kernel.free_bcc(one.module)
 
 
