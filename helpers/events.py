@@ -50,6 +50,8 @@ class Events:
                 "Use that one, or close() it first: two readers would split the records.",
                 errno.EBUSY,
             )
+        self._tail = _tail(layout)
+        self._fixed = _without(layout) if self._tail else layout
         self._id, self._ask, self._asked = source.id, lost, lost() if lost else 0
         self._delivered = self._lost = 0
         if self.kind not in ("ringbuf", "perf_event_array"):
@@ -75,7 +77,7 @@ class Events:
         records = list[bytes]()
         with self._lock, contextlib.closing(self._pieces(timeout)) as pieces:
             for piece in pieces:
-                records += piece if isinstance(piece, list) else _rows(piece)
+                records += piece.rests()
         return records
 
     def _pieces(self, timeout: float) -> Generator[rings.Records, None, None]:
@@ -113,7 +115,7 @@ class Events:
         # Each record takes its header's 8 bytes, too.
         room = 0 if self._reader is None else self._reader.room // (8 + self._least)
         with self._lock, contextlib.closing(self._pieces(timeout)) as pieces:
-            tables = map(self._columns, itertools.chain([[]], pieces))
+            tables = map(self._columns, itertools.chain([rings.Records.of([])], pieces))
             df = pd.DataFrame(gather(tables, room), copy=False)
         df.attrs |= {
             "map": self.name,
@@ -138,9 +140,8 @@ class Events:
             return record
         self._long_enough(len(record))
         value = self.layout.decode(record)
-        tail = _tail(self.layout)
-        if tail:
-            (rest,) = _rests(tail, [record], self.layout.size)
+        if self._tail:
+            (rest,) = _rests(self._tail, rings.Records.of([record]))
             return value._replace(**{value._fields[-1]: rest})
         return value
 
@@ -149,21 +150,13 @@ class Events:
         return self.layout.size if self.layout else 0
 
     def _columns(self, records: rings.Records) -> dict[str, np.ndarray]:
-        if self.layout is None:
-            rows = records if isinstance(records, list) else _rows(records)
-            return {"data": _objects(rows)}
-        size, tail = self.layout.size, _tail(self.layout)
-        if isinstance(records, list):
-            self._long_enough(min(map(len, records), default=size))
-            table = np.frombuffer(b"".join([record[:size] for record in records]), "u1")
-            table = table.reshape(len(records), size)
-        else:
-            self._long_enough(records.shape[1])
-            table = records[:, :size]
-        columns = dict(self.layout.columns(table, 0, ""))
-        if tail:
-            rows = records if isinstance(records, list) else _rows(records)
-            columns[tail.name] = _objects(_rests(tail, rows, size))
+        if self.layout is None or self._fixed is None:
+            return {"data": _objects(records.rests())}
+        if len(records):
+            self._long_enough(records.shortest)
+        columns = dict(self._fixed.columns(records.table(self.layout.size), 0, ""))
+        if self._tail:
+            columns[self._tail.name] = _objects(_rests(self._tail, records))
         return {name or "value": column for name, column in columns.items()}
 
     def _long_enough(self, shortest: int) -> None:
@@ -202,31 +195,28 @@ class Events:
         return f"{self.name}: records of {what} from a {self.kind.replace('_', ' ')}{state}"
 
 
-def _tail(layout: Layout) -> Any:
+def _tail(layout: Layout | None) -> Any:
     """The last member of a record, if it is an array without a length."""
     if isinstance(layout, Record) and layout.members and not layout.members[-1].layout.size:
         return layout.members[-1]
     return None
 
 
-def _rests(tail: Any, records: list[bytes], size: int) -> list[Any]:
-    """What follows the first ``size`` bytes of each record, as ``tail`` has it."""
+def _without(layout: Any) -> Record:
+    """The same record without that member."""
+    return Record(layout.ctype, layout.size, layout.members[:-1], union=False)
+
+
+def _rests(tail: Any, records: rings.Records) -> list[Any]:
+    """What follows the fixed part of each record, as ``tail`` has it."""
     if isinstance(tail.layout, Text):
-        text = tail.layout.text
-        return [text(record[tail.offset :]) for record in records]
+        texts = records.texts(tail.offset)
+        return texts or list(map(tail.layout.text, records.rests(tail.offset)))
+    rests = records.rests(tail.offset)
     if isinstance(tail.layout, Array):
         element = tail.layout.element
-        return [
-            Array(element, (len(record) - tail.offset) // element.size).decode(record, tail.offset)
-            for record in records
-        ]
-    return [record[tail.offset :] for record in records]
-
-
-def _rows(table: np.ndarray) -> list[bytes]:
-    """The rows of a table, each as bytes."""
-    whole, width = table.tobytes(), table.shape[1]
-    return [whole[i : i + width] for i in range(0, len(whole), width)]
+        return [Array(element, len(rest) // element.size).decode(rest) for rest in rests]
+    return rests
 
 
 def _objects(items: list[Any]) -> np.ndarray:

@@ -1,9 +1,8 @@
 """The pages that ring and perf buffers share with the kernel, read in bulk.
 
-A reader's ``take()`` gives the records that are there, many at once: as a table of bytes (a row a
-record) where neighbours are equally long, else as a list of bytes. A table lies in the shared
-pages; they are handed back to the kernel when ``take()`` is asked for more and has none. Who stops
-before, by an error or an interrupt, has taken nothing, and gets the same records again.
+A reader's ``take()`` gives the records that are there, many at once, where they lie. Their pages
+are handed back to the kernel when it is asked for more and has none: who keeps something copies it,
+and who stops before, by an error or an interrupt, has taken nothing, and gets the same again.
 
 What makes that safe. The kernel writes a record first, and says so afterwards: in a ring by
 clearing the busy bit of its header, in a perf buffer by moving ``data_head``. So we have to load
@@ -19,11 +18,11 @@ Source: Documentation/bpf/ringbuf.rst; kernel/bpf/ringbuf.c; perf_event_open(2),
 import ctypes
 import errno
 import functools
+import itertools
 import mmap
 import os
 import platform
 import select
-import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -34,18 +33,85 @@ from helpers.errors import BpfError, PermissionNeeded, describe
 from helpers.libbpf import LOST_FN, PERF_FN, RING_FN, lib
 from helpers.maps import BpfMap
 
-Records = np.ndarray | list[bytes]
-Piece = tuple[Records, int]  # records, and where they end
-
 IN_BULK = platform.machine() == "x86_64"
-_CHUNK = 4096  # records at a time: they stay in the cache while their columns are cut
+_CHUNK = 1 << 19  # bytes at a time: they stay in the cache while their columns are cut
 _FEW = 64  # fewer neighbours of one length are not worth a table
 _BUSY, _DISCARD, _LENGTH = 1 << 31, 1 << 30, (1 << 30) - 1  # of a ring's header
-_LOST, _SAMPLE = 2, 9  # PERF_RECORD_…
+_LOST, _SAMPLE, _KIND = 2, 9, 0xFFFFFFFF  # PERF_RECORD_…, in a perf buffer's header
 _HEAD = 1024  # where struct perf_event_mmap_page has data_head, with data_tail behind it
-_U32 = struct.Struct("<I")
-_SAMPLE_HEAD = struct.Struct("<QI")  # struct perf_event_header, and the length of the data
-_LOST_COUNT = struct.Struct("<16xQ")
+
+
+class Records:
+    """Some records: the bytes of each begin in ``data`` at ``starts``, at a multiple of 4."""
+
+    def __init__(self, data: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> None:
+        self._data, self._starts, self._lengths = data, starts, lengths
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @property
+    def shortest(self) -> int:
+        """The length of the shortest, in bytes."""
+        return int(self._lengths.min())
+
+    def table(self, size: int) -> np.ndarray:
+        """The first ``size`` bytes of each, as a row of uint8."""
+        words = self._starts[:, None] // 4 + np.arange((size + 3) // 4)
+        return self._data.view("<u4")[words].view("u1")[:, :size]
+
+    def rests(self, size: int = 0) -> list[bytes]:
+        """All bytes of each but the first ``size``."""
+        return self._slices(self._data.tobytes(), size)
+
+    def texts(self, size: int) -> list[str] | None:
+        """The same as str; None where they are not all of them plain ASCII without a NUL."""
+        found = self._slices(str(self._data.data, "latin-1"), size)
+        whole = "".join(found)
+        return found if whole.isascii() and "\0" not in whole else None
+
+    def _slices(self, whole: Any, size: int) -> list[Any]:
+        stops = (self._starts + self._lengths).tolist()
+        starts = (self._starts + size).tolist()
+        return [whole[start:stop] for start, stop in zip(starts, stops, strict=True)]
+
+    @classmethod
+    def of(cls, records: list[bytes]) -> "Records":
+        """Records that lie about anywhere."""
+        lengths = np.fromiter(map(len, records), "i8", len(records))
+        places = (lengths + 3) & ~3
+        gaps = (b"\0" * gap for gap in (places - lengths).tolist())
+        data = b"".join(itertools.chain.from_iterable(zip(records, gaps, strict=True)))
+        return cls(np.frombuffer(data, "u1"), np.cumsum(places) - places, lengths)
+
+
+class Alike(Records):
+    """Neighbours that are equally long: the rows of a table, ``gap`` bytes into it."""
+
+    def __init__(self, rows: np.ndarray, gap: int, length: int) -> None:
+        self._rows = rows[:, gap : gap + length]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def shortest(self) -> int:
+        return self._rows.shape[1]
+
+    def table(self, size: int) -> np.ndarray:
+        return self._rows[:, :size]
+
+    def rests(self, size: int = 0) -> list[bytes]:
+        return self._slices(self._rows[:, size:].tobytes(), size)
+
+    def texts(self, size: int) -> list[str] | None:
+        whole = self._rows[:, size:].tobytes()
+        return self._slices(whole.decode(), size) if whole.isascii() and 0 not in whole else None
+
+    def _slices(self, whole: Any, size: int) -> list[Any]:
+        if not (width := self.shortest - size):
+            return [whole] * len(self)
+        return [whole[i : i + width] for i in range(0, len(whole), width)]
 
 
 def reader(source: BpfMap, pages: int) -> "Ring | Perf | Callbacks":
@@ -76,7 +142,7 @@ class Ring:
             raise _refused(source.name, error.errno or 0) from None
         self._consumer = np.frombuffer(ours, "<u8", 1)
         self._producer = np.frombuffer(theirs, "<u8", 1)
-        self._data = memoryview(theirs)[page:]
+        self._data = np.frombuffer(theirs, "u1", offset=page)
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
 
@@ -84,10 +150,9 @@ class Ring:
         """The records that are there now, without those that the program discarded."""
         begin, end = int(self._consumer[0]), int(self._producer[0])
         first, done = begin % self.room, 0
-        window = self._data[first : first + end - begin]
-        for records, at in _pieces(window, _ring_table, _ring_list):
+        data = self._data[first : first + end - begin]
+        for records, done in _pieces(data, _ring_records):  # noqa: B007
             yield records
-            done = at
         self._consumer[0] = begin + done
 
     def wait(self, seconds: float) -> None:
@@ -98,49 +163,63 @@ class Ring:
         os.close(self._fd)
 
 
-def _pieces(
-    window: memoryview, table: Callable[..., Piece], single: Callable[..., Piece]
-) -> Iterator[Piece]:
-    """Cut a stretch of whole records up; each piece comes with the place where it ends."""
-    at = 0
-    while at < len(window):
-        records, end = table(window, at)
-        if end == at:
-            records, end = single(window, at)
-        if end == at:  # it is being written still, and those behind it have to wait
-            return
-        yield records, end
-        at = end
-
-
-def _ring_table(window: memoryview, at: int) -> Piece:
-    """The neighbours from ``at`` on that are as long as the first, if they are many."""
-    (head,) = _U32.unpack_from(window, at)
+def _ring_records(data: np.ndarray) -> tuple[Records, int]:
+    """The records at the beginning of a stretch, and where they end."""
+    head = int(data[:4].view("<u4")[0])
     step = (head + 15) // 8 * 8
-    rows = min((len(window) - at) // step, _CHUNK)
-    if rows < _FEW or head & (_BUSY | _DISCARD):
-        return [], at
-    table = np.frombuffer(window, "u1", rows * step, at).reshape(rows, step)
-    rows = _run(table[:, :4].view("<u4")[:, 0] == head)
-    return (table[:rows, 8 : 8 + head], at + rows * step) if rows >= _FEW else ([], at)
-
-
-def _ring_list(window: memoryview, at: int) -> Piece:
-    """The next records of any length."""
-    heads, records = window.cast("I"), list[bytes]()
-    for _ in range(_CHUNK):
-        if at == len(window) or (head := heads[at >> 2]) & _BUSY:
-            break
-        length = head & _LENGTH
-        if not head & _DISCARD:
-            records.append(bytes(window[at + 8 : at + 8 + length]))
-        at += (length + 15) & ~7
-    return records, at
+    if rows := min(len(data), _CHUNK) // step:  # one that is busy or discarded looks too long
+        table = data[: rows * step].reshape(rows, step)
+        rows = _run(table[:, :4].view("<u4")[:, 0] == head)
+        if rows >= _FEW:
+            return Alike(table[:rows], 8, head), rows * step
+    data = data[: max(_CHUNK, 8 + ((head & _LENGTH) + 7) // 8 * 8)]
+    heads = data.view("<u4")[::2].astype("i8")
+    steps = ((heads & _LENGTH) + 15) >> 3
+    steps[(heads & _BUSY) != 0] = len(heads)  # nobody goes past it
+    places, end = _walk(steps)
+    places = places[(heads[places] & _DISCARD) == 0]
+    return Records(data, 8 * places + 8, heads[places] & _LENGTH), 8 * end
 
 
 def _run(alike: np.ndarray) -> int:
     """How many are true before the first that is not."""
     return len(alike) if alike.all() else int(alike.argmin())
+
+
+def _walk(steps: np.ndarray) -> tuple[np.ndarray, int]:
+    """Begin at 0, and from i go on to i + steps[i]: the places where one was, and the last one.
+
+    It ends at the first step that leads out of ``steps``. Each place is told where 2, 4, 8 and 16
+    steps lead to, so that Python takes one in sixteen, and NumPy those between.
+    """
+    size = len(steps)
+    here = np.arange(size + 1)
+    ahead = here.copy()
+    ahead[:-1] += steps
+    np.copyto(ahead, here, where=ahead > size)
+    leaps = [ahead]
+    for _ in range(4):
+        leaps.append(leaps[-1][leaps[-1]])
+    far, leap = [0], leaps.pop().data
+    while (end := leap[far[-1]]) != far[-1]:
+        far.append(end)
+    places = np.array(far)
+    for ahead in reversed(leaps):
+        places = np.stack([places, ahead[places]], axis=1).ravel()
+    return places[:-1][places[1:] != places[:-1]], end  # at the end one stays
+
+
+def _pieces(
+    data: np.ndarray, records: Callable[[np.ndarray], tuple[Records, int]]
+) -> Iterator[tuple[Records, int]]:
+    """Cut a stretch up; each piece comes with the place where it ends."""
+    at = 0
+    while at < len(data):
+        found, size = records(data[at:])
+        if not size:  # the first is being written still, and those behind it have to wait
+            return
+        at += size
+        yield found, at
 
 
 class Perf:
@@ -174,8 +253,7 @@ class Perf:
             if len(window) < size:  # it goes on at the beginning
                 window = np.concatenate([window, data[: size - len(window)]])
             told = list[int]()
-            single = functools.partial(_perf_list, told)
-            for records, _ in _pieces(window.data, _perf_table, single):
+            for records, _ in _pieces(window, functools.partial(_perf_records, told)):
                 yield records
             positions[1] = end
             self.told += sum(told)
@@ -189,32 +267,24 @@ class Perf:
             lib().perf_buffer__free(self._buffer)
 
 
-def _perf_table(window: memoryview, at: int) -> Piece:
-    """The neighbours from ``at`` on that are samples as long as the first, if they are many."""
-    head, length = _SAMPLE_HEAD.unpack_from(window, at)
-    step = head >> 48
-    rows = min((len(window) - at) // step, _CHUNK)
-    if rows < _FEW or head & 0xFFFFFFFF != _SAMPLE:
-        return [], at
-    table = np.frombuffer(window, "u1", rows * step, at).reshape(rows, step)
-    heads, lengths = table[:, :8].view("<u8")[:, 0], table[:, 8:12].view("<u4")[:, 0]
-    rows = _run((heads == head) & (lengths == length))
-    return (table[:rows, 12 : 12 + length], at + rows * step) if rows >= _FEW else ([], at)
-
-
-def _perf_list(told: list[int], window: memoryview, at: int) -> Piece:
-    """The next records of any kind and length; ``told`` gets the losses that they tell of."""
-    records = list[bytes]()
-    for _ in range(_CHUNK):
-        if at == len(window):
-            break
-        head, length = _SAMPLE_HEAD.unpack_from(window, at)
-        if head & 0xFFFFFFFF == _SAMPLE:
-            records.append(bytes(window[at + 12 : at + 12 + length]))
-        elif head & 0xFFFFFFFF == _LOST:
-            told += _LOST_COUNT.unpack_from(window, at)
-        at += head >> 48
-    return records, at
+def _perf_records(told: list[int], data: np.ndarray) -> tuple[Records, int]:
+    """The samples at the beginning of a stretch, and where they end; ``told`` gets the losses."""
+    head, length = int(data[:8].view("<u8")[0]), int(data[8:12].view("<u4")[0])
+    step, kind = head >> 48, head & _KIND
+    rows = min(len(data), _CHUNK) // step
+    if kind == _SAMPLE:
+        table = data[: rows * step].reshape(rows, step)
+        heads, lengths = table[:, :8].view("<u8")[:, 0], table[:, 8:12].view("<u4")[:, 0]
+        rows = _run((heads == head) & (lengths == length))
+        if rows >= _FEW:
+            return Alike(table[:rows], 12, length), rows * step
+    data = data[:_CHUNK]
+    heads = data.view("<i8")
+    places, end = _walk((heads >> 51) & 0x1FFF)
+    kinds = heads[places] & _KIND
+    told += heads[places[kinds == _LOST] + 2].tolist()
+    places = places[kinds == _SAMPLE]
+    return Records(data, 8 * places + 12, data.view("<u4")[2 * places + 2].astype("i8")), 8 * end
 
 
 class Callbacks:
@@ -250,7 +320,7 @@ class Callbacks:
         """The records that are there now, and those that came while they were read."""
         self._check(self._consume(self._buffer))
         taken = self._records[:]
-        yield taken
+        yield Records.of(taken)
         del self._records[: len(taken)]
 
     def wait(self, seconds: float) -> None:
