@@ -485,8 +485,8 @@ def gather(tables: Iterable[Mapping[str, np.ndarray]], room: int) -> dict[str, n
     """The columns of many small tables, one below the other, copied.
 
     A small table is cut into columns while the CPU's cache holds it, so that all of them together
-    are read from memory once. ``room`` is how many rows there may be: memory that is asked for and
-    not touched costs nothing. There can be more.
+    are read from memory once. ``room`` is how many rows there may be, if one table is not all:
+    memory that is asked for and not touched costs nothing. There can be more.
     """
     columns: dict[str, np.ndarray] = {}
     at = 0
@@ -495,7 +495,7 @@ def gather(tables: Iterable[Mapping[str, np.ndarray]], room: int) -> dict[str, n
         for name, part in table.items():
             column = columns.get(name)
             if column is None or end > len(column):
-                columns[name] = np.empty(max(room, 2 * end if at else end), part.dtype)
+                columns[name] = np.empty(max(room, 2 * end) if at else end, part.dtype)
                 if column is not None:
                     columns[name][:at] = column[:at]
             columns[name][at:end] = part

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from helpers import kernel
-from helpers.btf import Layout, Types, plain
+from helpers.btf import Layout, Types, gather, plain
 from helpers.errors import (
     BpfError,
     Closed,
@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FLAGS = {"any": 0, "noexist": 1, "exist": 2, "lock": 4}  # BPF_ANY … BPF_F_LOCK
-CHUNK = 1 << 16  # entries a system call, in bulk reads and writes
+CHUNK = 1 << 16  # entries a system call, in bulk writes
+_MOST, _LEAST = 1 << 14, 64  # entries a system call, in bulk reads,
+_BYTES = 1 << 20  # and their bytes: they stay in the cache while their columns are cut
 _ENOTSUPP = 524  # the kernel's own; no errno.h names it
 # Maps whose values are file descriptors: of programs, of sockets, of other maps.
 _OF_FILES = {"prog_array", "perf_event_array", "cgroup_array", "sockmap", "sockhash"} | {
@@ -53,6 +55,10 @@ _TCP_STATES = (
     "LISTEN CLOSING NEW_SYN_RECV"
 ).split()
 _UNREADABLE = {errno.EOPNOTSUPP, _ENOTSUPP}
+
+
+# Keys and values as bytes, a row an entry, and whether the kernel kept its place until here.
+Entries = tuple[np.ndarray, np.ndarray, bool]
 
 
 class BpfMap(MutableMapping[Any, Any]):
@@ -160,7 +166,9 @@ class BpfMap(MutableMapping[Any, Any]):
         return (self.key.decode(row.tobytes()) for row in keys)
 
     def __len__(self) -> int:
-        return self.max_entries if self.is_array else len(self._read()[0])
+        if self.is_array:
+            return self.max_entries
+        return sum(len(keys) for keys, _, _ in self._pieces())
 
     def items(self) -> ItemsView[Any, Any]:
         """Keys and values of this moment, read in bulk."""
@@ -182,12 +190,13 @@ class BpfMap(MutableMapping[Any, Any]):
         named after the fields of the C structs, ``key`` and ``value`` for scalars. Integers keep
         their width and sign. A name that key and value share gets the prefix key. or value.
 
-        The kernel gives no snapshot: entries that are inserted or deleted while we read may be
-        missing. ``attrs["complete"]`` is False when we saw the kernel lose its place;
+        The kernel gives no snapshot. ``attrs["complete"]`` is True when each key that was there all
+        the time is in the frame, once; what came or went meanwhile may be in it or not. It is False
+        when entries moved while we read, and keys that were there may be missing.
         ``attrs["padded"]`` counts the keys with something else than zeros in their padding.
 
-        Cost: one system call for 65,536 entries where the kernel has BPF_MAP_LOOKUP_BATCH for
-        the type, else two an entry.
+        Cost: one system call for up to 16,384 entries where the kernel has BPF_MAP_LOOKUP_BATCH for
+        the type, else two an entry. Memory: the frame, and a buffer of about a MiB.
 
         Raises:
             Unsupported: the map cannot be read by key (a ring buffer, say).
@@ -197,30 +206,30 @@ class BpfMap(MutableMapping[Any, Any]):
         """
         import pandas as pd
 
-        keys, values, complete = self._read()
-        padded = 0
-        if self.key.padding:
-            gaps = np.concatenate([np.arange(at, at + n) for at, n in self.key.padding])
-            padded = int(keys[:, gaps].any(axis=1).sum())
+        attrs = {"complete": True, "padded": 0}
+
+        def tables() -> Iterator[dict[str, np.ndarray]]:
+            for keys, values, attrs["complete"] in self._pieces():
+                if self.key.padding:
+                    gaps = np.concatenate([np.arange(at, at + n) for at, n in self.key.padding])
+                    attrs["padded"] += int(keys[:, gaps].any(axis=1).sum())
+                yield self._columns(keys, values)
+
+        df = pd.DataFrame(gather(tables(), self.max_entries * self._copies), copy=False)
+        told = {"map": self.name, "type": self.type, "kernel": platform.release()}
+        df.attrs |= told | attrs
+        return df
+
+    def _columns(self, keys: np.ndarray, values: np.ndarray) -> dict[str, np.ndarray]:
+        """Cut entries into the columns of a frame."""
         left = list(self.key.columns(keys, 0, ""))
         right = list(self.value.columns(values.reshape(-1, self._stride), 0, ""))
         if self.per_cpu:
-            cpu = np.tile(np.arange(self._copies), len(keys))
             left = [(name, np.repeat(column, self._copies)) for name, column in left]
-            left.append(("cpu", cpu))
-        del keys, values
+            left.append(("cpu", np.tile(np.arange(self._copies), len(keys))))
         names = {name for name, _ in left} & {name for name, _ in right}
         data = {_column(name, "key", names): column for name, column in left}
-        data |= {_column(name, "value", names): column for name, column in right}
-        df = pd.DataFrame(data, copy=False)
-        df.attrs |= {
-            "map": self.name,
-            "type": self.type,
-            "kernel": platform.release(),
-            "complete": complete,
-            "padded": padded,
-        }
-        return df
+        return data | {_column(name, "value", names): column for name, column in right}
 
     def update(self, other: Any = (), /, **named: Any) -> None:
         """Write many entries: a mapping or pairs, as ``dict.update`` takes them, in bulk.
@@ -265,49 +274,74 @@ class BpfMap(MutableMapping[Any, Any]):
             return 0  # the count means nothing then
         return min(done.value, count)
 
-    def _read(self) -> tuple[np.ndarray, np.ndarray, bool]:
-        """All keys and values as bytes, a row an entry, and whether the kernel kept its place."""
+    def _read(self) -> Entries:
+        """All of it at once."""
+        keys, values, complete = zip(
+            *((keys.copy(), values.copy(), whole) for keys, values, whole in self._pieces()),
+            strict=True,
+        )
+        return np.concatenate(keys), np.concatenate(values), complete[-1]
+
+    def _pieces(self) -> Iterator[Entries]:
+        """All keys and values, piece by piece: each is good until the next one is asked for."""
         if not self.key.size:
             self._fail(errno.EOPNOTSUPP, "read", None)
-        return self._read_batch() or self._read_singly()
+        if self.type != "lpm_trie":
+            yield from self._batches() or [self._read_singly()]
+            return
+        # The kernel goes from key to key here, in batches too. When the one that it stopped at is
+        # deleted, it begins again at the first.
+        pieces = self._batches() or [self._read_singly()]
+        found = [(keys.copy(), values.copy(), whole) for keys, values, whole in pieces]
+        keys, values = (np.concatenate([piece[i] for piece in found]) for i in (0, 1))
+        _, first = np.unique(keys.view(f"V{self.key.size}")[:, 0], return_index=True)
+        first.sort()
+        yield keys[first], values[first], found[-1][2] and len(first) == len(keys)
 
-    def _read_batch(self) -> tuple[np.ndarray, np.ndarray, bool] | None:
+    def _batches(self) -> Iterator[Entries] | None:
+        """The same by BPF_MAP_LOOKUP_BATCH; None where the kernel has none for the type.
+
+        A hash is read bucket by bucket, each under its lock, and no key ever changes its bucket:
+        so a key that stays is found once.
+        """
         width, stride = self.key.size, self._stride * self._copies
-        # Untouched pages of np.empty cost nothing, so we may ask for as much as could be needed.
-        room = self.max_entries + 64
-        keys = np.empty((room, width), "u1")
-        values = np.empty((room, stride), "u1")
-        place = ctypes.create_string_buffer(max(width, 8))
         opts, got = BatchOpts(ctypes.sizeof(BatchOpts)), ctypes.c_uint32()
-        read, first, ask = 0, True, CHUNK
-        while True:
-            if read + min(ask, 64) > room:  # entries moved while we read: more than max_entries
-                room = 2 * room + ask
-                keys, values = (np.resize(t[:read], (room, t.shape[1])) for t in (keys, values))
-            got.value = min(ask, room - read)
-            error = lib().bpf_map_lookup_batch(
-                self._fd,
-                None if first else place,
-                place,
-                keys.ctypes.data + read * width,
-                values.ctypes.data + read * stride,
-                ctypes.byref(got),
-                ctypes.byref(opts),
-            )
-            if error == -errno.ENOSPC:  # one bucket holds more than we asked for
-                ask = 2 * max(ask, room - read)
-                continue
-            if first and error in (-errno.EINVAL, -errno.EOPNOTSUPP, -_ENOTSUPP):
-                return None
-            if error not in (0, -errno.ENOENT):
-                if error == -errno.EINTR:  # the kernel gave up on a key that kept vanishing
-                    return keys[:read], values[:read], False
-                self._fail(-error, "read", None)
-            read, first = read + got.value, False
-            if error:  # ENOENT: the end
-                return keys[:read], values[:read], True
+        place = ctypes.create_string_buffer(max(width, 8))
+        ask = max(_LEAST, min(_MOST, _BYTES // (width + stride), self.max_entries + _LEAST))
+        keys, values = np.empty((ask, width), "u1"), np.empty((ask, stride), "u1")
 
-    def _read_singly(self) -> tuple[np.ndarray, np.ndarray, bool]:
+        def step(begin: Any) -> int:
+            nonlocal keys, values
+            while True:
+                got.value = len(keys)
+                error = lib().bpf_map_lookup_batch(
+                    self._fd,
+                    begin,
+                    place,
+                    keys.ctypes.data,
+                    values.ctypes.data,
+                    ctypes.byref(got),
+                    ctypes.byref(opts),
+                )
+                if error != -errno.ENOSPC:
+                    return error
+                # One bucket holds more than we asked for.
+                keys, values = (np.empty((2 * len(t), t.shape[1]), "u1") for t in (keys, values))
+
+        def pieces(error: int) -> Iterator[Entries]:
+            while not error:
+                yield keys[: got.value], values[: got.value], True
+                error = step(place)
+            # EINTR: the kernel gave up on a key that kept vanishing.
+            if error not in (-errno.ENOENT, -errno.EINTR):
+                self._fail(-error, "read", None)
+            yield keys[: got.value], values[: got.value], error == -errno.ENOENT
+
+        error = step(None)
+        refused = error in (-errno.EINVAL, -errno.EOPNOTSUPP, -_ENOTSUPP)
+        return None if refused else pieces(error)
+
+    def _read_singly(self) -> Entries:
         found: dict[bytes, bytes] = {}
         complete, key = True, self._next_raw(None)
         # A key that is deleted under us sends the kernel back to its first: then we see keys
