@@ -25,6 +25,8 @@ from helpers.errors import LayoutError, Unsupported
 from helpers.libbpf import lib
 
 Column = tuple[str, np.ndarray]
+Buffer = bytearray | memoryview
+Take = Callable[[str], np.ndarray]  # a column by its name
 
 _INT_CODES = {(1, False): "B", (2, False): "H", (4, False): "I", (8, False): "Q"}
 _INT_CODES |= {(size, True): code.lower() for (size, _), code in _INT_CODES.items()}
@@ -51,7 +53,7 @@ class Layout:
         self.write(buffer, 0, value, "")
         return bytes(buffer)
 
-    def write(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+    def write(self, buffer: Buffer, offset: int, value: Any, path: str) -> None:
         """Encode ``value`` into ``buffer`` at ``offset``; ``path`` names it in errors."""
         raise NotImplementedError
 
@@ -65,6 +67,17 @@ class Layout:
         for i, row in enumerate(rows):
             column[i] = self.decode(row.tobytes())
         yield name, column
+
+    def fill(self, table: np.ndarray, offset: int, name: str, column: Take) -> None:
+        """The inverse of ``columns()``: write the columns that ``column(name)`` gives into
+        ``table``, whole rows of zeros. Default: one, encoded by row.
+
+        Raises:
+            LayoutError: what a row holds does not fit; it names the row.
+        """
+        buffer, width = table.reshape(-1).data, table.shape[1]
+        for i, value in enumerate(column(name).tolist()):
+            self.write(buffer, i * width + offset, value, _of_row(name, i))
 
     @property
     def fields(self) -> list[tuple[str, int, int]]:
@@ -124,7 +137,7 @@ class Scalar(Layout):
         except struct.error:
             return super().encode(value)
 
-    def write(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+    def write(self, buffer: Buffer, offset: int, value: Any, path: str) -> None:
         try:
             self._struct.pack_into(buffer, offset, self._number(value))
         except (struct.error, OverflowError):
@@ -155,6 +168,20 @@ class Scalar(Layout):
         else:
             yield name, _cut(table, offset, self.dtype)[:, 0]
 
+    def fill(self, table: np.ndarray, offset: int, name: str, column: Take) -> None:
+        values, kinds = column(name), "biuf" if self.code in "efd" else "biu"
+        if values.dtype.kind not in kinds or self.code == "?":
+            return super().fill(table, offset, name, column)
+        if values.dtype.kind in "iu" and self.code not in "efd":
+            ends = np.iinfo(self.dtype)
+            # Python's integers compare with a column of any width.
+            wrong = (values < ends.min) | (values > ends.max)
+            if wrong.any():
+                i = int(wrong.argmax())
+                raise _misfit(_of_row(name, i), self.ctype, values[i].item(), self._range())
+        _cut(table, offset, self.dtype)[:, 0] = values
+        return None
+
 
 class WideInt(Layout):
     """An integer of 16 bytes: Python's int, an object column in NumPy."""
@@ -165,7 +192,7 @@ class WideInt(Layout):
     def decode(self, data: bytes, offset: int = 0) -> int:
         return int.from_bytes(data[offset : offset + self.size], "little", signed=self.signed)
 
-    def write(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+    def write(self, buffer: Buffer, offset: int, value: Any, path: str) -> None:
         try:
             raw = value.__index__().to_bytes(self.size, "little", signed=self.signed)
         except (AttributeError, OverflowError):
@@ -194,7 +221,7 @@ class Text(Layout):
         except UnicodeDecodeError:
             return raw
 
-    def write(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+    def write(self, buffer: Buffer, offset: int, value: Any, path: str) -> None:
         raw = value.encode() if isinstance(value, str) else value
         if not isinstance(raw, bytes | bytearray) or len(raw) > self.size:
             raise _misfit(path, self.ctype, value, f"text of at most {self.size} bytes in UTF-8")
@@ -223,7 +250,7 @@ class Bytes(Layout):
     def decode(self, data: bytes, offset: int = 0) -> bytes:
         return bytes(data[offset : offset + self.size])
 
-    def write(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+    def write(self, buffer: Buffer, offset: int, value: Any, path: str) -> None:
         if not isinstance(value, bytes | bytearray | memoryview) or len(value) != self.size:
             raise _misfit(path, self.ctype, value, f"exactly {self.size} bytes")
         buffer[offset : offset + self.size] = value
@@ -245,7 +272,7 @@ class Array(Layout):
         step, element = self.element.size, self.element
         return tuple(element.decode(data, offset + i * step) for i in range(self.count))
 
-    def write(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+    def write(self, buffer: Buffer, offset: int, value: Any, path: str) -> None:
         if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__len__"):
             raise _misfit(path, self.ctype, value, f"a sequence of {self.count} values")
         if len(value) != self.count:
@@ -280,7 +307,7 @@ class Bits(Layout):
         number = whole & ((1 << self.width) - 1)
         return number - (1 << self.width) if self.signed and number >> (self.width - 1) else number
 
-    def write(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+    def write(self, buffer: Buffer, offset: int, value: Any, path: str) -> None:
         low = -(1 << (self.width - 1)) if self.signed else 0
         high = low + (1 << self.width) - 1
         try:
@@ -363,7 +390,7 @@ class Record(Layout):
                 pass  # the slow way below finds the field to name
         return super().encode(value)
 
-    def write(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+    def write(self, buffer: Buffer, offset: int, value: Any, path: str) -> None:
         if isinstance(value, Mapping):
             given = dict(value)
         elif isinstance(value, tuple | list) and len(value) == len(self.names):
@@ -377,9 +404,7 @@ class Record(Layout):
             )
         self._write_fields(buffer, offset, given, path)
 
-    def _write_fields(
-        self, buffer: bytearray, offset: int, given: dict[str, Any], path: str
-    ) -> None:
+    def _write_fields(self, buffer: Buffer, offset: int, given: dict[str, Any], path: str) -> None:
         """Write those fields of ``given`` that are ours; an outer record may own the others."""
         wrote = False
         for m in self.members:
@@ -402,9 +427,10 @@ class Record(Layout):
                 raise LayoutError(f"{self.ctype} needs one of {', '.join(self.names)}.")
             self._agree(buffer, offset, given)
 
-    def _agree(self, buffer: bytearray, offset: int, given: dict[str, Any]) -> None:
+    def _agree(self, buffer: Buffer, offset: int, given: dict[str, Any]) -> None:
         """Members of a union share their bytes: two that were both given must say the same."""
-        found = dict(zip(self.names, self._values(bytes(buffer), offset), strict=True))
+        mine = bytes(buffer[offset : offset + self.size])
+        found = dict(zip(self.names, self._values(mine, 0), strict=True))
         for name in self.names:
             if isinstance(given.get(name), Mapping):
                 continue  # its own write() checked it
@@ -436,6 +462,21 @@ class Record(Layout):
         for m in self.members:
             inner = f"{name}.{m.name}" if name and m.name else name or m.name
             yield from m.layout.columns(table, offset + m.offset, inner)
+
+    def fill(self, table: np.ndarray, offset: int, name: str, column: Take) -> None:
+        for m in self.members:
+            inner = f"{name}.{m.name}" if name and m.name else name or m.name
+            m.layout.fill(table, offset + m.offset, inner, column)
+        if not self.union:
+            return
+        # Its members share their bytes: what was written must be what all of them say.
+        for title, found in self.columns(table, offset, name):
+            wrong = [a != b for a, b in zip(found.tolist(), column(title).tolist(), strict=True)]
+            if any(wrong):
+                raise LayoutError(
+                    f"{self.ctype} holds its members in the same bytes, and those of row "
+                    f"{wrong.index(True)} disagree about {title!r}."
+                )
 
     @property
     def fields(self) -> list[tuple[str, int, int]]:
@@ -472,6 +513,10 @@ def _mark(layout: Layout, used: bytearray, offset: int) -> None:
             _mark(layout.element, used, offset + i * layout.element.size)
     else:
         used[offset : offset + layout.size] = b"\1" * layout.size
+
+
+def _of_row(name: str, row: int) -> str:
+    return f"{name} of row {row}" if name else f"row {row}"
 
 
 def _misfit(path: str, ctype: str, value: Any, wanted: str) -> LayoutError:

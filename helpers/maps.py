@@ -13,7 +13,7 @@ import re
 import socket
 import stat
 import sys
-from collections.abc import ItemsView, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, ItemsView, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -71,8 +71,8 @@ class BpfMap(MutableMapping[Any, Any]):
     Source: bpf(2); Documentation/bpf/maps.rst.
     """
 
-    def __init__(self, fd: int, *, name: str = "", place: str = "") -> None:
-        """Take over the file descriptor ``fd``. ``place`` is where the C declares it."""
+    def __init__(self, fd: int, *, name: str = "", place: Callable[[], str] = str) -> None:
+        """Take over the file descriptor ``fd``. ``place`` tells where the C declares it."""
         self._fd = fd
         info = MapInfo()
         size = ctypes.c_uint32(ctypes.sizeof(info))
@@ -80,7 +80,7 @@ class BpfMap(MutableMapping[Any, Any]):
         if error:
             raise BpfError(f"File descriptor {fd} is no BPF map: {describe(-error)}", -error)
         self.name = name or info.name.decode(errors="replace")
-        self.place = place
+        self._place = place
         self.id, self.max_entries, self.flags = info.id, info.max_entries, info.map_flags
         number = info.type
         known = number < len(kernel.MAP_TYPES)
@@ -232,22 +232,99 @@ class BpfMap(MutableMapping[Any, Any]):
         return data | {_column(name, "value", names): column for name, column in right}
 
     def update(self, other: Any = (), /, **named: Any) -> None:
-        """Write many entries: a mapping or pairs, as ``dict.update`` takes them, in bulk.
+        """Write many entries in bulk: a mapping or pairs, as ``dict.update`` takes them, or a
+        DataFrame with the columns that ``frame()`` gives.
+
+        A frame for a per-CPU map has a row for each key and possible CPU. The index is left out of
+        account; of rows with the same key, the last one stays.
+
+        Cost: one system call for 65,536 entries where the kernel has BPF_MAP_UPDATE_BATCH for the
+        type, else one an entry. A frame is encoded column by column; text, arrays and bitfields
+        row by row.
 
         Raises:
             MapFull: the message says how many were written before.
-            LayoutError: nothing was written.
+            LayoutError: a column is missing, or one too many; what a row holds does not fit its C
+                type, as a missing value fits no integer. Nothing was written.
         """
+        if hasattr(other, "columns"):
+            self._write(*self._tables(other))
+            other = ()
         pairs = other.items() if isinstance(other, Mapping) else other
         raw = [(self._raw_key(k), self._raw_value(v)) for k, v in [*pairs, *named.items()]]
-        for start in range(0, len(raw), CHUNK):
-            part = raw[start : start + CHUNK]
-            keys, values = b"".join(k for k, _ in part), b"".join(v for _, v in part)
-            done = self._batch("update", keys, values, len(part))
-            for raw_key, raw_value in part[done:]:  # no batch here, or it stopped: go on singly
+        if raw:
+            keys, values = (
+                np.frombuffer(b"".join(side), "u1").reshape(len(raw), -1)
+                for side in zip(*raw, strict=True)
+            )
+            self._write(keys, values)
+
+    def _write(self, keys: np.ndarray, values: np.ndarray) -> None:
+        for start in range(0, len(keys), CHUNK):
+            part = slice(start, start + CHUNK)
+            done = self._batch("update", keys[part], values[part])
+            for i in range(start + done, min(start + CHUNK, len(keys))):
+                # No batch here, or it stopped: go on singly.
+                raw_key, raw_value = keys[i].tobytes(), values[i].tobytes()
                 error = self._update(self._fd, raw_key, raw_value, 0)
                 if error:
                     self._fail(-error, "update", self.key.decode(raw_key), raw_value)
+
+    def _tables(self, df: "pd.DataFrame") -> tuple[np.ndarray, np.ndarray]:
+        """Keys and values of a frame, as bytes."""
+        both = (self.key, self.value)
+        empty = (np.empty((0, layout.size), "u1") for layout in both)
+        sides = [
+            [name for name, _ in layout.columns(table, 0, "")]
+            for layout, table in zip(both, empty, strict=True)
+        ]
+        shared = set(sides[0] + ["cpu"] * self.per_cpu) & set(sides[1])
+        titles = [
+            {name: _column(name, side, shared) for name in names}
+            for side, names in zip(("key", "value"), sides, strict=True)
+        ]
+        cpu = [_column("cpu", "key", shared)] if self.per_cpu else []
+        wanted, given = [*titles[0].values(), *cpu, *titles[1].values()], list(df.columns)
+        for what, found in (
+            ("lacks the column", [name for name in wanted if name not in given]),
+            ("has one column too many,", [name for name in given if name not in wanted]),
+            ("has twice the column", [name for name in given if given.count(name) > 1]),
+        ):
+            if found:
+                raise LayoutError(
+                    f"The frame for {self.name} {what} {found[0]!r}.\n"
+                    f"It takes those of .frame(): {', '.join(wanted)}."
+                )
+        tables = []
+        for layout, names, stride in zip(both, titles, (0, self._stride), strict=True):
+            table = np.zeros((len(df), stride or layout.size), "u1")
+            columns = {name: df[title].to_numpy() for name, title in names.items()}
+            try:
+                layout.fill(table, 0, "", columns.__getitem__)
+            except LayoutError as error:
+                raise LayoutError(f"The frame for {self.name}: {error}") from None
+            tables.append(table)
+        keys, values = tables
+        return self._beside(keys, values, df[cpu[0]].to_numpy()) if cpu else (keys, values)
+
+    def _beside(
+        self, keys: np.ndarray, values: np.ndarray, cpus: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """From a row for each key and CPU to a row a key, with the values of its CPUs."""
+        whole = np.ascontiguousarray(keys).view(f"V{self.key.size}")[:, 0]
+        _, first, which = np.unique(whole, return_index=True, return_inverse=True)
+        complete = cpus.dtype.kind in "iu" and len(cpus) == len(first) * self._copies
+        if complete and len(cpus):
+            complete = bool(cpus.min() >= 0 and cpus.max() < self._copies)
+        places = which * self._copies + cpus.astype("i8") if complete else which
+        if not complete or len(np.unique(places)) < len(places):
+            raise LayoutError(
+                f"The frame for {self.name}: each key needs one row for each of the "
+                f"{self._copies} possible CPUs, from 0 on, in the column 'cpu'."
+            )
+        table = np.zeros((len(places), self._stride), "u1")
+        table[places] = values
+        return keys[first], table.reshape(len(first), -1)
 
     def clear(self) -> None:
         """Delete every entry, in bulk.
@@ -258,18 +335,18 @@ class BpfMap(MutableMapping[Any, Any]):
         keys, _, _ = self._read()
         for start in range(0, len(keys), CHUNK):
             part = keys[start : start + CHUNK]
-            done = self._batch("delete", part.tobytes(), None, len(part))
+            done = self._batch("delete", part)
             for row in part[done:]:
                 error = lib().bpf_map_delete_elem(self._fd, row.tobytes())
                 if error and error != -errno.ENOENT:  # gone already: somebody else was faster
                     self._fail(-error, "delete", self.key.decode(row.tobytes()))
 
-    def _batch(self, what: str, keys: bytes, values: bytes | None, count: int) -> int:
-        """Update or delete ``count`` entries in one call; returns how many were done."""
-        done, opts = ctypes.c_uint32(count), BatchOpts(ctypes.sizeof(BatchOpts))
-        tables = [keys] if values is None else [keys, values]
-        function = getattr(lib(), f"bpf_map_{what}_batch")
-        error = function(self._fd, *tables, ctypes.byref(done), ctypes.byref(opts))
+    def _batch(self, what: str, *tables: np.ndarray) -> int:
+        """Update or delete entries in one call; returns how many were done."""
+        count, opts = len(tables[0]), BatchOpts(ctypes.sizeof(BatchOpts))
+        done, function = ctypes.c_uint32(count), getattr(lib(), f"bpf_map_{what}_batch")
+        places = [table.ctypes.data for table in tables]
+        error = function(self._fd, *places, ctypes.byref(done), ctypes.byref(opts))
         if error in (-errno.EINVAL, -errno.EOPNOTSUPP, -_ENOTSUPP, -errno.EFAULT):
             return 0  # the count means nothing then
         return min(done.value, count)
@@ -634,7 +711,7 @@ class BpfMap(MutableMapping[Any, Any]):
             )
 
     def _in_place(self) -> str:
-        return f" in {self.place}" if self.place else ""
+        return f" in {place}" if (place := self._place()) else ""
 
 
 class _Items(ItemsView[Any, Any]):

@@ -33,7 +33,7 @@ def hash_map(quick: bool) -> list[Row]:
     what = f"frame(), hash of {size:,}"
     with bcc_table("hash", size) as (table, ours):
         df = connections(size)
-        ours.update(pairs(df))
+        ours.update(df)
 
         def items() -> pd.DataFrame:
             return _rows(table.items())
@@ -50,8 +50,8 @@ def hash_map(quick: bool) -> list[Row]:
         for way in (ours.frame, items, batch, bpftool) if quick else (ours.frame, batch):
             found = way().sort_values("src_ip", ignore_index=True)
             assert (found.to_numpy() == df.to_numpy()).all(), way
-        mine, bare = together(9, ours.frame, batches(ours, size))
-        by_batch, again = together(3, batch, ours.frame)
+        mine, bare = together(5, ours.frame, batches(ours, size))
+        by_batch, again = together(2, batch, ours.frame)
         by_item, by_tool = together(1, items, bpftool)
         mine, memory = min(mine, again), _peak(ours, size)
 
@@ -96,7 +96,7 @@ print(kib("VmHWM") - before, len(df))
 def _peak(ours: BpfMap, size: int) -> Row:
     """Pages that a new process had at most while it read, above what it had before."""
     with bcc_table("hash", 64) as (_, small):
-        small.update(pairs(connections(64)))
+        small.update(connections(64))
         line = [sys.executable, "-c", _PEAK, str(small.id), str(ours.id)]
         done = subprocess.run(line, check=True, capture_output=True, text=True)
     used, read = map(int, done.stdout.split())
@@ -156,8 +156,8 @@ def growth(quick: bool) -> list[Row]:
     least, most = 10_000, 100_000 if quick else 1_000_000
     for size in (1_000, least, 100_000, most):
         with bcc_table("hash", size) as (_, ours):
-            ours.update(pairs(connections(size)))
-            rounds = max(9, 200_000 // size)
+            ours.update(connections(size))
+            rounds = max(5, min(50, 200_000 // size))
             taken = together(rounds, ours.frame, batches(ours, size))
             mine[size], bare[size] = (seconds / size for seconds in taken)
     bound = f"CPU caches: the bare calls take {bare[most] / bare[least]:.2f} times as long"
