@@ -6,6 +6,7 @@ import errno
 import functools
 import hashlib
 import json
+import mmap
 import os
 import platform
 import re
@@ -83,7 +84,8 @@ def load_libbpf(text: str, name: str, flags: list[str], given: Mapping[str, BpfM
             raise
         logs = {}
         for function in _each(so.bpf_object__next_program, obj):
-            log = np.zeros(LOG_SIZE, "u1")  # untouched pages cost nothing
+            # Its pages are zero, and cost nothing untouched; malloc() would have to clear them.
+            log = np.frombuffer(mmap.mmap(-1, LOG_SIZE), "u1")
             so.bpf_program__set_log_buf(function, log.ctypes.data, LOG_SIZE)
             logs[so.bpf_program__name(function).decode()] = log
         error = so.bpf_object__load(obj)

@@ -7,6 +7,7 @@ and takes its types from the map's own BTF.
 import contextlib
 import ctypes
 import errno
+import functools
 import os
 import platform
 import re
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from helpers import kernel
+from helpers import btf, kernel
 from helpers.btf import Layout, Types, gather, plain
 from helpers.errors import (
     BpfError,
@@ -85,7 +86,13 @@ class BpfMap(MutableMapping[Any, Any]):
         number = info.type
         known = number < len(kernel.MAP_TYPES)
         self.type = kernel.MAP_TYPES[number] if known else f"type_{number}"
-        self.key, self.value = _layouts(info)
+        self.key, self.value = _layouts(
+            btf.raw(info.btf_id) if info.btf_id else None,
+            info.btf_key_type_id,
+            info.btf_value_type_id,
+            info.key_size,
+            info.value_size,
+        )
         self.per_cpu = "percpu" in self.type
         self.is_array = self.type in ("array", "percpu_array")
         self._stride = (info.value_size + 7) // 8 * 8 if self.per_cpu else info.value_size
@@ -748,16 +755,21 @@ def _column(name: str, side: str, shared: set[str]) -> str:
     return f"{side}.{name}" if name in shared else name
 
 
-def _layouts(info: MapInfo) -> tuple[Layout, Layout]:
-    """Key and value layouts from the map's BTF; plain integers or bytes where it has none."""
-    key, value = plain(info.key_size), plain(info.value_size)
-    types = Types.of(info.btf_id)
+@functools.lru_cache(256)
+def _layouts(
+    types: bytes | None, key_type: int, value_type: int, key_size: int, value_size: int
+) -> tuple[Layout, Layout]:
+    """Key and value layouts from the map's BTF; plain integers or bytes where it has none.
+
+    A program that is loaded again brings the same types again.
+    """
+    key, value = plain(key_size), plain(value_size)
     if types is None:
         return key, value
-    if info.btf_key_type_id:
-        key = _fits(types.layout(info.btf_key_type_id, key=True), info.key_size)
-    if info.btf_value_type_id:
-        value = _fits(types.layout(info.btf_value_type_id), info.value_size)
+    if key_type:
+        key = _fits(Types(types).layout(key_type, key=True), key_size)
+    if value_type:
+        value = _fits(Types(types).layout(value_type), value_size)
     return key, value
 
 

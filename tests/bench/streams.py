@@ -190,18 +190,18 @@ def ring_buffer(quick: bool) -> list[Row]:
         source = [np.frombuffer(whole, "u1", 32 * records, mmap.PAGESIZE)]
         target = touched(1, 32 * records)[0]
         mine, copy = together(2 * rounds, fill, lambda: np.copyto(target, source[0]))
-        rows = np.frombuffer(whole, "u8", 5 * records, mmap.PAGESIZE).reshape(records, 5)
+        rows = [np.frombuffer(whole, "u8", 5 * records, mmap.PAGESIZE).reshape(records, 5)]
         columns = [touched(1, 8 * records)[0].view("u8") for _ in range(4)]
 
         def cut() -> None:
             for i, column in enumerate(columns):
-                column[:] = rows[:, 1 + i]
+                column[:] = rows[0][:, 1 + i]
 
         (words,) = together(rounds, cut)
         fill.before()
         assert len(fill.run()) == records and events.lost == 0
         source.clear()
-        del rows
+        rows.clear()
         whole.close()
     with load(text=_OURS, name="streams.bpf.c", defines={"BYTES": room}) as prog:
         lines = prog.events("ring", record="line")
