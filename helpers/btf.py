@@ -169,10 +169,13 @@ class Scalar(Layout):
             yield name, _cut(table, offset, self.dtype)[:, 0]
 
     def fill(self, table: np.ndarray, offset: int, name: str, column: Take) -> None:
-        values, kinds = column(name), "biuf" if self.code in "efd" else "biu"
-        if values.dtype.kind not in kinds or self.code == "?":
+        values, whole = column(name), self.code not in "efd"
+        if values.dtype.kind not in "biuf" or self.code == "?":
             return super().fill(table, offset, name, column)
-        if values.dtype.kind in "iu" and self.code not in "efd":
+        if values.dtype.kind == "f" and whole and len(values):
+            i = int(np.isnan(values).argmax())  # a missing value, or the first row
+            raise _misfit(_of_row(name, i), self.ctype, values[i].item(), self._range())
+        if values.dtype.kind in "iu" and whole:
             ends = np.iinfo(self.dtype)
             # Python's integers compare with a column of any width.
             wrong = (values < ends.min) | (values > ends.max)

@@ -331,7 +331,7 @@ class BpfMap(MutableMapping[Any, Any]):
             )
         table = np.zeros((len(places), self._stride), "u1")
         table[places] = values
-        return keys[first], table.reshape(len(first), -1)
+        return keys[first], table.reshape(len(first), self._copies * self._stride)
 
     def clear(self) -> None:
         """Delete every entry, in bulk.

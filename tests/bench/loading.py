@@ -50,7 +50,7 @@ def loads(quick: bool) -> list[Row]:
 
     load("hash.bcc.c").close()  # a text that is new to the course is tried in another process
     ours, theirs = together(3 if quick else 9, lambda: load("hash.bcc.c").close(), bare_bcc)
-    by_types = "the verifier; then a BpfMap with its types for each map"
+    by_types = "Python: the text to hash, its headers to stat, a BpfMap for each map"
     return [
         Row("load() of a kept object", kept, "bare libbpf open, load", opened, 1.3, by_types),
         Row("load() of a new text", new, "bare clang, open, load", compiled, 1.2, "clang"),
