@@ -257,14 +257,11 @@ class BpfMap(MutableMapping[Any, Any]):
         if hasattr(other, "columns"):
             self._write(*self._tables(other))
             other = ()
-        pairs = other.items() if isinstance(other, Mapping) else other
-        raw = [(self._raw_key(k), self._raw_value(v)) for k, v in [*pairs, *named.items()]]
-        if raw:
-            keys, values = (
-                np.frombuffer(b"".join(side), "u1").reshape(len(raw), -1)
-                for side in zip(*raw, strict=True)
-            )
-            self._write(keys, values)
+        pairs = [*(other.items() if isinstance(other, Mapping) else other), *named.items()]
+        if pairs:
+            raw = map(self._raw_key, (k for k, _ in pairs)), (self._raw_value(v) for _, v in pairs)
+            keys, values = (np.frombuffer(b"".join(side), "u1") for side in raw)
+            self._write(keys.reshape(len(pairs), -1), values.reshape(len(pairs), -1))
 
     def _write(self, keys: np.ndarray, values: np.ndarray) -> None:
         for start in range(0, len(keys), CHUNK):
