@@ -169,7 +169,7 @@ def peer(room: int) -> Iterator[Peer]:
         yield one
     finally:
         for cpu in list(getattr(one.source, "_open_key_fds", ())):
-            del one.source[one.source.Key(cpu)]
+            del one.source[cpu]
         kernel.free_bcc(one.module)
 
 
