@@ -12,7 +12,7 @@ from tests.bench import entries, loading, measure, streams, whole
 
 def main(line: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="./course bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller sizes, less than a minute")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes")
     parser.add_argument("--out", type=Path, help="the folder for bench.json and bench.png")
     parser.add_argument("--only", default="", help="the groups with this word in their name")
     parser.add_argument("--notebooks", action="store_true", help="time all notebooks, too")
