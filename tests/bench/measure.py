@@ -163,6 +163,6 @@ def plot(rows: list[Row], path: Path) -> None:
         axes.margins(x=0.15)
         axes.spines[["top", "right"]].set_visible(False)
     fast, near = figure.axes
-    fast.set(title="Times as fast as … (black: the goal, at least)", xscale="log", xlim=(1, None))
-    near.set(title="Times as long, or as much, as … (black: the goal, at most)")
+    fast.set(title="Times as fast as … (black: goal)", xscale="log", xlim=(0.5, None))
+    near.set(title="Times as much as … (black: goal)")
     figure.savefig(path)
