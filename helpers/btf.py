@@ -15,7 +15,7 @@ import ctypes
 import ipaddress
 import struct
 from collections import namedtuple
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +25,8 @@ from helpers.errors import LayoutError, Unsupported
 from helpers.libbpf import lib
 
 Column = tuple[str, np.ndarray]
+Buffer = bytearray | memoryview
+Take = Callable[[str], np.ndarray]  # a column by its name
 
 _INT_CODES = {(1, False): "B", (2, False): "H", (4, False): "I", (8, False): "Q"}
 _INT_CODES |= {(size, True): code.lower() for (size, _), code in _INT_CODES.items()}
@@ -51,17 +53,31 @@ class Layout:
         self.write(buffer, 0, value, "")
         return bytes(buffer)
 
-    def write(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+    def write(self, buffer: Buffer, offset: int, value: Any, path: str) -> None:
         """Encode ``value`` into ``buffer`` at ``offset``; ``path`` names it in errors."""
         raise NotImplementedError
 
     def columns(self, table: np.ndarray, offset: int, name: str) -> Iterator[Column]:
-        """Cut columns out of ``table``: uint8, one row an entry. Default: one, decoded by row."""
+        """Cut columns out of ``table``: uint8, one row an entry. Default: one, decoded by row.
+
+        A column may be a view of the table: ``gather()`` copies it.
+        """
         rows = table[:, offset : offset + self.size]
         column = np.empty(len(rows), dtype=object)
         for i, row in enumerate(rows):
             column[i] = self.decode(row.tobytes())
         yield name, column
+
+    def fill(self, table: np.ndarray, offset: int, name: str, column: Take) -> None:
+        """The inverse of ``columns()``: write the columns that ``column(name)`` gives into
+        ``table``, whole rows of zeros. Default: one, encoded by row.
+
+        Raises:
+            LayoutError: what a row holds does not fit; it names the row.
+        """
+        buffer, width = table.reshape(-1).data, table.shape[1]
+        for i, value in enumerate(column(name).tolist()):
+            self.write(buffer, i * width + offset, value, _of_row(name, i))
 
     @property
     def fields(self) -> list[tuple[str, int, int]]:
@@ -121,7 +137,7 @@ class Scalar(Layout):
         except struct.error:
             return super().encode(value)
 
-    def write(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+    def write(self, buffer: Buffer, offset: int, value: Any, path: str) -> None:
         try:
             self._struct.pack_into(buffer, offset, self._number(value))
         except (struct.error, OverflowError):
@@ -150,7 +166,24 @@ class Scalar(Layout):
         if self.code == "?":  # any byte but zero is true
             yield name, table[:, offset] != 0
         else:
-            yield name, _cut(table, offset, self.dtype)[:, 0].copy()
+            yield name, _cut(table, offset, self.dtype)[:, 0]
+
+    def fill(self, table: np.ndarray, offset: int, name: str, column: Take) -> None:
+        values, whole = column(name), self.code not in "efd"
+        if values.dtype.kind not in "biuf" or self.code == "?":
+            return super().fill(table, offset, name, column)
+        if values.dtype.kind == "f" and whole and len(values):
+            i = int(np.isnan(values).argmax())  # a missing value, or the first row
+            raise _misfit(_of_row(name, i), self.ctype, values[i].item(), self._range())
+        if values.dtype.kind in "iu" and whole:
+            ends = np.iinfo(self.dtype)
+            # Python's integers compare with a column of any width.
+            wrong = (values < ends.min) | (values > ends.max)
+            if wrong.any():
+                i = int(wrong.argmax())
+                raise _misfit(_of_row(name, i), self.ctype, values[i].item(), self._range())
+        _cut(table, offset, self.dtype)[:, 0] = values
+        return None
 
 
 class WideInt(Layout):
@@ -162,7 +195,7 @@ class WideInt(Layout):
     def decode(self, data: bytes, offset: int = 0) -> int:
         return int.from_bytes(data[offset : offset + self.size], "little", signed=self.signed)
 
-    def write(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+    def write(self, buffer: Buffer, offset: int, value: Any, path: str) -> None:
         try:
             raw = value.__index__().to_bytes(self.size, "little", signed=self.signed)
         except (AttributeError, OverflowError):
@@ -181,17 +214,17 @@ class Text(Layout):
         self.ctype, self.size, self.whole = f"char[{size}]", size, whole
 
     def decode(self, data: bytes, offset: int = 0) -> str | bytes:
-        raw = bytes(data[offset : offset + self.size])
-        return self._text(raw.rstrip(b"\0") if self.whole else raw.partition(b"\0")[0])
+        return self.text(bytes(data[offset : offset + self.size]))
 
-    @staticmethod
-    def _text(raw: bytes) -> str | bytes:
+    def text(self, raw: bytes) -> str | bytes:
+        """What all the bytes of such an array, or of a longer one, say."""
+        raw = raw.rstrip(b"\0") if self.whole else raw.partition(b"\0")[0]
         try:
             return raw.decode()
         except UnicodeDecodeError:
             return raw
 
-    def write(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+    def write(self, buffer: Buffer, offset: int, value: Any, path: str) -> None:
         raw = value.encode() if isinstance(value, str) else value
         if not isinstance(raw, bytes | bytearray) or len(raw) > self.size:
             raise _misfit(path, self.ctype, value, f"text of at most {self.size} bytes in UTF-8")
@@ -207,7 +240,7 @@ class Text(Layout):
             return
         raw = _cut(table, offset, self.dtype)[:, 0].tolist()  # NumPy strips the trailing NULs
         column = np.empty(len(raw), dtype=object)
-        column[:] = [self._text(r if self.whole else r.partition(b"\0")[0]) for r in raw]
+        column[:] = [self.text(one) for one in raw]
         yield name, column
 
 
@@ -220,7 +253,7 @@ class Bytes(Layout):
     def decode(self, data: bytes, offset: int = 0) -> bytes:
         return bytes(data[offset : offset + self.size])
 
-    def write(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+    def write(self, buffer: Buffer, offset: int, value: Any, path: str) -> None:
         if not isinstance(value, bytes | bytearray | memoryview) or len(value) != self.size:
             raise _misfit(path, self.ctype, value, f"exactly {self.size} bytes")
         buffer[offset : offset + self.size] = value
@@ -242,7 +275,7 @@ class Array(Layout):
         step, element = self.element.size, self.element
         return tuple(element.decode(data, offset + i * step) for i in range(self.count))
 
-    def write(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+    def write(self, buffer: Buffer, offset: int, value: Any, path: str) -> None:
         if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__len__"):
             raise _misfit(path, self.ctype, value, f"a sequence of {self.count} values")
         if len(value) != self.count:
@@ -277,7 +310,7 @@ class Bits(Layout):
         number = whole & ((1 << self.width) - 1)
         return number - (1 << self.width) if self.signed and number >> (self.width - 1) else number
 
-    def write(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+    def write(self, buffer: Buffer, offset: int, value: Any, path: str) -> None:
         low = -(1 << (self.width - 1)) if self.signed else 0
         high = low + (1 << self.width) - 1
         try:
@@ -360,7 +393,7 @@ class Record(Layout):
                 pass  # the slow way below finds the field to name
         return super().encode(value)
 
-    def write(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+    def write(self, buffer: Buffer, offset: int, value: Any, path: str) -> None:
         if isinstance(value, Mapping):
             given = dict(value)
         elif isinstance(value, tuple | list) and len(value) == len(self.names):
@@ -374,9 +407,7 @@ class Record(Layout):
             )
         self._write_fields(buffer, offset, given, path)
 
-    def _write_fields(
-        self, buffer: bytearray, offset: int, given: dict[str, Any], path: str
-    ) -> None:
+    def _write_fields(self, buffer: Buffer, offset: int, given: dict[str, Any], path: str) -> None:
         """Write those fields of ``given`` that are ours; an outer record may own the others."""
         wrote = False
         for m in self.members:
@@ -399,9 +430,10 @@ class Record(Layout):
                 raise LayoutError(f"{self.ctype} needs one of {', '.join(self.names)}.")
             self._agree(buffer, offset, given)
 
-    def _agree(self, buffer: bytearray, offset: int, given: dict[str, Any]) -> None:
+    def _agree(self, buffer: Buffer, offset: int, given: dict[str, Any]) -> None:
         """Members of a union share their bytes: two that were both given must say the same."""
-        found = dict(zip(self.names, self._values(bytes(buffer), offset), strict=True))
+        mine = bytes(buffer[offset : offset + self.size])
+        found = dict(zip(self.names, self._values(mine, 0), strict=True))
         for name in self.names:
             if isinstance(given.get(name), Mapping):
                 continue  # its own write() checked it
@@ -433,6 +465,21 @@ class Record(Layout):
         for m in self.members:
             inner = f"{name}.{m.name}" if name and m.name else name or m.name
             yield from m.layout.columns(table, offset + m.offset, inner)
+
+    def fill(self, table: np.ndarray, offset: int, name: str, column: Take) -> None:
+        for m in self.members:
+            inner = f"{name}.{m.name}" if name and m.name else name or m.name
+            m.layout.fill(table, offset + m.offset, inner, column)
+        if not self.union:
+            return
+        # Its members share their bytes: what was written must be what all of them say.
+        for title, found in self.columns(table, offset, name):
+            wrong = [a != b for a, b in zip(found.tolist(), column(title).tolist(), strict=True)]
+            if any(wrong):
+                raise LayoutError(
+                    f"{self.ctype} holds its members in the same bytes, and those of row "
+                    f"{wrong.index(True)} disagree about {title!r}."
+                )
 
     @property
     def fields(self) -> list[tuple[str, int, int]]:
@@ -471,11 +518,37 @@ def _mark(layout: Layout, used: bytearray, offset: int) -> None:
         used[offset : offset + layout.size] = b"\1" * layout.size
 
 
+def _of_row(name: str, row: int) -> str:
+    return f"{name} of row {row}" if name else f"row {row}"
+
+
 def _misfit(path: str, ctype: str, value: Any, wanted: str) -> LayoutError:
     shown = repr(value)
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
     where = f"{path} ({ctype})" if path else ctype
     return LayoutError(f"{shown} does not fit {where}.\nIt takes {wanted}.")
+
+
+def gather(tables: Iterable[Mapping[str, np.ndarray]], room: int) -> dict[str, np.ndarray]:
+    """The columns of many small tables, one below the other, copied.
+
+    A small table is cut into columns while the CPU's cache holds it, so that all of them together
+    are read from memory once. ``room`` is how many rows there may be, if one table is not all:
+    memory that is asked for and not touched costs nothing. There can be more.
+    """
+    columns: dict[str, np.ndarray] = {}
+    at = 0
+    for table in tables:
+        end = at + len(next(iter(table.values())))
+        for name, part in table.items():
+            column = columns.get(name)
+            if column is None or end > len(column):
+                columns[name] = np.empty(max(room, 2 * end) if at else end, part.dtype)
+                if column is not None:
+                    columns[name][:at] = column[:at]
+            columns[name][at:end] = part
+        at = end
+    return {name: column[:at] for name, column in columns.items()}
 
 
 def plain(size: int) -> Layout:

@@ -1,6 +1,7 @@
 """The Python side of ``./course``: all of its commands but install."""
 
 import argparse
+import importlib
 import json
 import os
 import secrets
@@ -184,6 +185,12 @@ def _absolute(arg: str) -> str:
     return "::".join([str(Path(path).resolve()), *node]) if Path(path).exists() else arg
 
 
+def bench(args: list[str]) -> int:
+    """Measure the course against other ways, and against the bare system calls."""
+    sys.path.insert(0, str(ROOT))
+    return int(importlib.import_module("tests.bench.__main__").main(args))
+
+
 def doctor(as_json: bool) -> int:
     """Print what this machine can do; 0 when that is enough for the course."""
     from helpers.kernel import doctor as examine
@@ -244,6 +251,8 @@ def main() -> int:
     """Do what the command line says; what went wrong is said in words, never by a traceback."""
     if sys.argv[1:2] == ["test"]:  # the rest is pytest's
         return test(sys.argv[2:])
+    if sys.argv[1:2] == ["bench"]:
+        return bench(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="./course")
     commands = parser.add_subparsers(dest="command", required=True)
     of_lab = commands.add_parser("lab")

@@ -3,8 +3,10 @@
 import contextlib
 import ctypes
 import errno
+import functools
 import hashlib
 import json
+import mmap
 import os
 import platform
 import re
@@ -14,7 +16,9 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
+
+import numpy as np
 
 from helpers import attach, kernel, verifier
 from helpers.attach import Function, Link
@@ -80,8 +84,9 @@ def load_libbpf(text: str, name: str, flags: list[str], given: Mapping[str, BpfM
             raise
         logs = {}
         for function in _each(so.bpf_object__next_program, obj):
-            log = (ctypes.c_char * LOG_SIZE)()  # untouched pages cost nothing
-            so.bpf_program__set_log_buf(function, log, LOG_SIZE)
+            # Its pages are zero, and cost nothing untouched; malloc() would have to clear them.
+            log = np.frombuffer(mmap.mmap(-1, LOG_SIZE), "u1")
+            so.bpf_program__set_log_buf(function, log.ctypes.data, LOG_SIZE)
             logs[so.bpf_program__name(function).decode()] = log
         error = so.bpf_object__load(obj)
     if error:
@@ -94,7 +99,7 @@ def load_libbpf(text: str, name: str, flags: list[str], given: Mapping[str, BpfM
         full = so.bpf_map__name(one).decode()
         short = full[full.rindex(".") :] if "." in full else full  # hash_bpf.rodata is .rodata
         fd = os.dup(so.bpf_map__fd(one))
-        maps[short] = BpfMap(fd, name=short, place=_place(text, name, short))
+        maps[short] = BpfMap(fd, name=short, place=functools.partial(_place, text, name, short))
     functions = {}
     for one in _each(so.bpf_object__next_program, obj):
         title = so.bpf_program__name(one).decode()
@@ -160,11 +165,11 @@ def _attacher(function: int, name: str) -> Callable[[], Link]:
 
 
 def _load_failed(
-    obj: int, number: int, text: str, name: str, logs: Mapping[str, Any], said: list[str]
+    obj: int, number: int, text: str, name: str, logs: Mapping[str, np.ndarray], said: list[str]
 ) -> NoReturn:
     for title, log in logs.items():
-        if log.value:
-            full = log.value.decode(errors="replace")
+        if log[0]:
+            full = ctypes.string_at(log.ctypes.data).decode(errors="replace")
             _check_tail_calls(obj, number, title, full, name)
             raise VerifierError(verifier.explain(full, text, name), full, number)
     if number in (errno.EPERM, errno.EACCES):
@@ -320,7 +325,7 @@ def load_bcc(text: str, name: str, flags: list[str]) -> Loaded:
     for i in range(native.bpf_num_tables(module.module)):
         title = native.bpf_table_name(module.module, i).decode()
         fd = os.dup(native.bpf_table_fd(module.module, title.encode()))
-        maps[title] = BpfMap(fd, name=title, place=_place(text, name, title))
+        maps[title] = BpfMap(fd, name=title, place=functools.partial(_place, text, name, title))
     return Loaded(functions, maps, lambda: kernel.free_bcc(module))
 
 

@@ -1,21 +1,22 @@
 """``Events``: the records of a ring or perf buffer, as namedtuples and as a DataFrame.
 
-libbpf reads the shared pages, with the memory order that each CPU needs; here its records are
-copied out, decoded, and counted: delivered + lost = produced.
+``helpers.rings`` reads the shared pages; here records are decoded, and counted: delivered + lost =
+produced.
 """
 
 import contextlib
-import ctypes
 import errno
+import itertools
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from helpers.btf import Array, Bytes, Layout, Record, Text
-from helpers.errors import BpfError, Closed, LayoutError, PermissionNeeded, Unsupported, describe
-from helpers.libbpf import LOST_FN, PERF_FN, RING_FN, lib
+from helpers import rings
+from helpers.btf import Array, Layout, Record, Text, gather
+from helpers.errors import BpfError, Closed, LayoutError, Unsupported, describe
 from helpers.maps import BpfMap
 
 if TYPE_CHECKING:
@@ -49,49 +50,18 @@ class Events:
                 "Use that one, or close() it first: two readers would split the records.",
                 errno.EBUSY,
             )
+        self._tail = _tail(layout)
+        self._fixed = _without(layout) if self._tail else layout
         self._id, self._ask, self._asked = source.id, lost, lost() if lost else 0
-        self._records: list[bytes] = []
-        self._told = 0  # lost records that the kernel told of
         self._delivered = self._lost = 0
-        self._reader: int | None = self._start(source, pages)
-        _open[self._id] = self
-
-    def _start(self, source: BpfMap, pages: int) -> int:
-        take, at = self._records.append, ctypes.string_at
-        so = lib()
-        if self.kind == "ringbuf":
-            # The callbacks only copy: an exception in one could not reach the learner.
-            self._callbacks = [RING_FN(lambda _, data, size: take(at(data, size)) or 0)]
-            reader = so.ring_buffer__new(source.fd, self._callbacks[0], None, None)
-            self._poll, self._consume, self._free = (
-                so.ring_buffer__poll,
-                so.ring_buffer__consume,
-                so.ring_buffer__free,
-            )
-        elif self.kind == "perf_event_array":
-            self._callbacks = [
-                PERF_FN(lambda _, cpu, data, size: take(at(data, size))),
-                LOST_FN(lambda _, cpu, count: self._tell(count)),
-            ]
-            reader = so.perf_buffer__new(source.fd, pages, *self._callbacks, None, None)
-            self._poll, self._consume, self._free = (
-                so.perf_buffer__poll,
-                so.perf_buffer__consume,
-                so.perf_buffer__free,
-            )
-        else:
+        if self.kind not in ("ringbuf", "perf_event_array"):
             raise Unsupported(
                 "a ring or perf buffer", f"{self.name}, a {self.kind} map", "Read it by key."
             )
-        if not reader:
-            number = ctypes.get_errno()
-            if number in (errno.EPERM, errno.EACCES):
-                raise PermissionNeeded(f"read {self.name}")
-            raise BpfError(f"{self.name} cannot be read (errno {describe(number)}).", number)
-        return reader
-
-    def _tell(self, count: int) -> None:
-        self._told += count
+        self._lock = threading.Lock()  # two threads would take the same records
+        self._reader: rings.Ring | rings.Perf | rings.Callbacks | None
+        self._reader = rings.reader(source, pages)
+        _open[self._id] = self
 
     # --- reading --------------------------------------------------------------------------
 
@@ -104,27 +74,28 @@ class Events:
         Raises:
             Closed: the reader or its program was closed.
         """
-        if self._reader is None:
+        records = list[bytes]()
+        with self._lock, contextlib.closing(self._pieces(timeout)) as pieces:
+            for piece in pieces:
+                records += piece.rests()
+        return records
+
+    def _pieces(self, timeout: float) -> Generator[rings.Records, None, None]:
+        reader = self._reader
+        if reader is None:
             raise Closed(f"The reader of {self.name} is closed.\nOpen it with prog.events().")
-        deadline = time.monotonic() + timeout
-        self._check(self._consume(self._reader))
-        while not self._records and (left := deadline - time.monotonic()) > 0:
-            # In steps, so that an interrupt from the notebook gets through.
-            self._check(self._poll(self._reader, min(100, 1 + int(1000 * left))))
-            # poll() looks only where it was woken, and a program may wake nobody.
-            self._check(self._consume(self._reader))
-        taken = self._records[:]
-        del self._records[: len(taken)]
-        self._count(len(taken))
-        return taken
-
-    def _check(self, result: int) -> None:
-        if result < 0 and result != -errno.EINTR:
-            raise BpfError(f"{self.name} cannot be read (errno {describe(-result)}).", -result)
-
-    def _count(self, taken: int) -> None:
+        deadline, taken = time.monotonic() + timeout, 0
+        while True:
+            for piece in reader.take():
+                yield piece
+                taken += len(piece)
+            left = deadline - time.monotonic()
+            if taken or left <= 0:
+                break
+            # In steps: a program may wake nobody.
+            reader.wait(min(0.1, left))
         self._delivered += taken
-        self._lost = self._ask() - self._asked if self._ask else self._told
+        self._lost = self._ask() - self._asked if self._ask else reader.told
 
     def read(self, timeout: float = 0.0) -> list[Any]:
         """The same, decoded: a list of namedtuples (ints or bytes without a struct)."""
@@ -141,8 +112,11 @@ class Events:
         """
         import pandas as pd
 
-        records = self.raw(timeout)
-        df = pd.DataFrame(self._columns(records), copy=False)
+        # Each record takes its header's 8 bytes, too.
+        room = 0 if self._reader is None else self._reader.room // (8 + self._least)
+        with self._lock, contextlib.closing(self._pieces(timeout)) as pieces:
+            tables = map(self._columns, itertools.chain([rings.Records.of([])], pieces))
+            df = pd.DataFrame(gather(tables, room), copy=False)
         df.attrs |= {
             "map": self.name,
             "type": self.kind,
@@ -166,22 +140,23 @@ class Events:
             return record
         self._long_enough(len(record))
         value = self.layout.decode(record)
-        tail = _tail(self.layout)
-        if tail:
-            return value._replace(**{value._fields[-1]: _rest(tail, record, self.layout.size)})
+        if self._tail:
+            (rest,) = _rests(self._tail, rings.Records.of([record]))
+            return value._replace(**{value._fields[-1]: rest})
         return value
 
-    def _columns(self, records: list[bytes]) -> dict[str, Any]:
-        if self.layout is None:
-            return {"data": records}
-        size, tail = self.layout.size, _tail(self.layout)
-        self._long_enough(min(map(len, records), default=size))
-        table = np.frombuffer(b"".join(record[:size] for record in records), "u1")
-        columns: dict[str, Any] = dict(
-            self.layout.columns(table.reshape(len(records), size), 0, "")
-        )
-        if tail:
-            columns[tail.name] = [_rest(tail, record, size) for record in records]
+    @property
+    def _least(self) -> int:
+        return self.layout.size if self.layout else 0
+
+    def _columns(self, records: rings.Records) -> dict[str, np.ndarray]:
+        if self.layout is None or self._fixed is None:
+            return {"data": _objects(records.rests())}
+        if len(records):
+            self._long_enough(records.shortest)
+        columns = dict(self._fixed.columns(records.table(self.layout.size), 0, ""))
+        if self._tail:
+            columns[self._tail.name] = _objects(_rests(self._tail, records))
         return {name or "value": column for name, column in columns.items()}
 
     def _long_enough(self, shortest: int) -> None:
@@ -198,7 +173,6 @@ class Events:
         """Stop reading. Closing twice is fine."""
         reader, self._reader = self._reader, None
         if reader is not None:
-            self._free(reader)
             _open.pop(self._id, None)
 
     def __enter__(self) -> "Events":
@@ -221,18 +195,31 @@ class Events:
         return f"{self.name}: records of {what} from a {self.kind.replace('_', ' ')}{state}"
 
 
-def _tail(layout: Layout) -> Any:
+def _tail(layout: Layout | None) -> Any:
     """The last member of a record, if it is an array without a length."""
     if isinstance(layout, Record) and layout.members and not layout.members[-1].layout.size:
         return layout.members[-1]
     return None
 
 
-def _rest(tail: Any, record: bytes, size: int) -> Any:
-    raw = record[tail.offset :]
+def _without(layout: Any) -> Record:
+    """The same record without that member."""
+    return Record(layout.ctype, layout.size, layout.members[:-1], union=False)
+
+
+def _rests(tail: Any, records: rings.Records) -> list[Any]:
+    """What follows the fixed part of each record, as ``tail`` has it."""
     if isinstance(tail.layout, Text):
-        return Text(len(raw)).decode(raw)
+        texts = records.texts(tail.offset)
+        return texts or list(map(tail.layout.text, records.rests(tail.offset)))
+    rests = records.rests(tail.offset)
     if isinstance(tail.layout, Array):
-        count = len(raw) // tail.layout.element.size
-        return Array(tail.layout.element, count).decode(raw)
-    return Bytes(len(raw)).decode(raw)
+        element = tail.layout.element
+        return [Array(element, len(rest) // element.size).decode(rest) for rest in rests]
+    return rests
+
+
+def _objects(items: list[Any]) -> np.ndarray:
+    column = np.empty(len(items), object)
+    column[:] = items
+    return column

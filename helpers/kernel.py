@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import shutil
+import stat
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -44,9 +45,11 @@ def cache_dir(*parts: str) -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     path = Path(home) / "bpf-maps-measured"
     for part in ("", *parts):
-        path = path / part
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.is_symlink() or path.stat().st_uid != os.geteuid():
+        path = path / part if part else path
+        if not os.path.lexists(path):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = os.lstat(path)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
             raise PermissionNeeded(
                 f"use the cache folder {path}, which is not yours",
                 "Remove it, or set XDG_CACHE_HOME to a folder of your own.",

@@ -184,6 +184,9 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "perf_buffer__poll": (_int, [_ptr, _int]),
     "perf_buffer__consume": (_int, [_ptr]),
     "perf_buffer__free": (None, [_ptr]),
+    "perf_buffer__epoll_fd": (_int, [_ptr]),
+    "perf_buffer__buffer_cnt": (_size, [_ptr]),
+    "perf_buffer__buffer": (_int, [_ptr, _int, _ptr, _ptr]),
 }
 
 

@@ -7,20 +7,21 @@ and takes its types from the map's own BTF.
 import contextlib
 import ctypes
 import errno
+import functools
 import os
 import platform
 import re
 import socket
 import stat
 import sys
-from collections.abc import ItemsView, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, ItemsView, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from helpers import kernel
-from helpers.btf import Layout, Types, plain
+from helpers import btf, kernel
+from helpers.btf import Layout, Types, gather, plain
 from helpers.errors import (
     BpfError,
     Closed,
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FLAGS = {"any": 0, "noexist": 1, "exist": 2, "lock": 4}  # BPF_ANY … BPF_F_LOCK
-CHUNK = 1 << 16  # entries a system call, in bulk reads and writes
+CHUNK = 1 << 16  # entries a system call, in bulk writes
+_MOST, _LEAST = 1 << 14, 64  # entries a system call, in bulk reads,
+_BYTES = 1 << 20  # and their bytes: they stay in the cache while their columns are cut
 _ENOTSUPP = 524  # the kernel's own; no errno.h names it
 # Maps whose values are file descriptors: of programs, of sockets, of other maps.
 _OF_FILES = {"prog_array", "perf_event_array", "cgroup_array", "sockmap", "sockhash"} | {
@@ -55,6 +58,10 @@ _TCP_STATES = (
 _UNREADABLE = {errno.EOPNOTSUPP, _ENOTSUPP}
 
 
+# Keys and values as bytes, a row an entry, and whether the kernel kept its place until here.
+Entries = tuple[np.ndarray, np.ndarray, bool]
+
+
 class BpfMap(MutableMapping[Any, Any]):
     """A map in the kernel. Reads copy out of it, writes copy into it; nothing is cached.
 
@@ -65,8 +72,8 @@ class BpfMap(MutableMapping[Any, Any]):
     Source: bpf(2); Documentation/bpf/maps.rst.
     """
 
-    def __init__(self, fd: int, *, name: str = "", place: str = "") -> None:
-        """Take over the file descriptor ``fd``. ``place`` is where the C declares it."""
+    def __init__(self, fd: int, *, name: str = "", place: Callable[[], str] = str) -> None:
+        """Take over the file descriptor ``fd``. ``place`` tells where the C declares it."""
         self._fd = fd
         info = MapInfo()
         size = ctypes.c_uint32(ctypes.sizeof(info))
@@ -74,12 +81,18 @@ class BpfMap(MutableMapping[Any, Any]):
         if error:
             raise BpfError(f"File descriptor {fd} is no BPF map: {describe(-error)}", -error)
         self.name = name or info.name.decode(errors="replace")
-        self.place = place
+        self._place = place
         self.id, self.max_entries, self.flags = info.id, info.max_entries, info.map_flags
         number = info.type
         known = number < len(kernel.MAP_TYPES)
         self.type = kernel.MAP_TYPES[number] if known else f"type_{number}"
-        self.key, self.value = _layouts(info)
+        self.key, self.value = _layouts(
+            btf.raw(info.btf_id) if info.btf_id else None,
+            info.btf_key_type_id,
+            info.btf_value_type_id,
+            info.key_size,
+            info.value_size,
+        )
         self.per_cpu = "percpu" in self.type
         self.is_array = self.type in ("array", "percpu_array")
         self._stride = (info.value_size + 7) // 8 * 8 if self.per_cpu else info.value_size
@@ -160,7 +173,9 @@ class BpfMap(MutableMapping[Any, Any]):
         return (self.key.decode(row.tobytes()) for row in keys)
 
     def __len__(self) -> int:
-        return self.max_entries if self.is_array else len(self._read()[0])
+        if self.is_array:
+            return self.max_entries
+        return sum(len(keys) for keys, _, _ in self._pieces())
 
     def items(self) -> ItemsView[Any, Any]:
         """Keys and values of this moment, read in bulk."""
@@ -182,12 +197,13 @@ class BpfMap(MutableMapping[Any, Any]):
         named after the fields of the C structs, ``key`` and ``value`` for scalars. Integers keep
         their width and sign. A name that key and value share gets the prefix key. or value.
 
-        The kernel gives no snapshot: entries that are inserted or deleted while we read may be
-        missing. ``attrs["complete"]`` is False when we saw the kernel lose its place;
+        The kernel gives no snapshot. ``attrs["complete"]`` is True when each key that was there all
+        the time is in the frame, once; what came or went meanwhile may be in it or not. It is False
+        when entries moved while we read, and keys that were there may be missing.
         ``attrs["padded"]`` counts the keys with something else than zeros in their padding.
 
-        Cost: one system call for 65,536 entries where the kernel has BPF_MAP_LOOKUP_BATCH for
-        the type, else two an entry.
+        Cost: one system call for up to 16,384 entries where the kernel has BPF_MAP_LOOKUP_BATCH for
+        the type, else two an entry. Memory: the frame, and a buffer of about a MiB.
 
         Raises:
             Unsupported: the map cannot be read by key (a ring buffer, say).
@@ -197,48 +213,122 @@ class BpfMap(MutableMapping[Any, Any]):
         """
         import pandas as pd
 
-        keys, values, complete = self._read()
-        padded = 0
-        if self.key.padding:
-            gaps = np.concatenate([np.arange(at, at + n) for at, n in self.key.padding])
-            padded = int(keys[:, gaps].any(axis=1).sum())
+        attrs = {"complete": True, "padded": 0}
+
+        def tables() -> Iterator[dict[str, np.ndarray]]:
+            for keys, values, attrs["complete"] in self._pieces():
+                if self.key.padding:
+                    gaps = np.concatenate([np.arange(at, at + n) for at, n in self.key.padding])
+                    attrs["padded"] += int(keys[:, gaps].any(axis=1).sum())
+                yield self._columns(keys, values)
+
+        df = pd.DataFrame(gather(tables(), self.max_entries * self._copies), copy=False)
+        told = {"map": self.name, "type": self.type, "kernel": platform.release()}
+        df.attrs |= told | attrs
+        return df
+
+    def _columns(self, keys: np.ndarray, values: np.ndarray) -> dict[str, np.ndarray]:
+        """Cut entries into the columns of a frame."""
         left = list(self.key.columns(keys, 0, ""))
         right = list(self.value.columns(values.reshape(-1, self._stride), 0, ""))
         if self.per_cpu:
-            cpu = np.tile(np.arange(self._copies), len(keys))
             left = [(name, np.repeat(column, self._copies)) for name, column in left]
-            left.append(("cpu", cpu))
-        del keys, values
+            left.append(("cpu", np.tile(np.arange(self._copies), len(keys))))
         names = {name for name, _ in left} & {name for name, _ in right}
         data = {_column(name, "key", names): column for name, column in left}
-        data |= {_column(name, "value", names): column for name, column in right}
-        df = pd.DataFrame(data, copy=False)
-        df.attrs |= {
-            "map": self.name,
-            "type": self.type,
-            "kernel": platform.release(),
-            "complete": complete,
-            "padded": padded,
-        }
-        return df
+        return data | {_column(name, "value", names): column for name, column in right}
 
     def update(self, other: Any = (), /, **named: Any) -> None:
-        """Write many entries: a mapping or pairs, as ``dict.update`` takes them, in bulk.
+        """Write many entries in bulk: a mapping or pairs, as ``dict.update`` takes them, or a
+        DataFrame with the columns that ``frame()`` gives.
+
+        A frame for a per-CPU map has a row for each key and possible CPU. The index is left out of
+        account; of rows with the same key, the last one stays.
+
+        Cost: one system call for 65,536 entries where the kernel has BPF_MAP_UPDATE_BATCH for the
+        type, else one an entry. A frame is encoded column by column; text, arrays and bitfields
+        row by row.
 
         Raises:
             MapFull: the message says how many were written before.
-            LayoutError: nothing was written.
+            LayoutError: a column is missing, or one too many; what a row holds does not fit its C
+                type, as a missing value fits no integer. Nothing was written.
         """
-        pairs = other.items() if isinstance(other, Mapping) else other
-        raw = [(self._raw_key(k), self._raw_value(v)) for k, v in [*pairs, *named.items()]]
-        for start in range(0, len(raw), CHUNK):
-            part = raw[start : start + CHUNK]
-            keys, values = b"".join(k for k, _ in part), b"".join(v for _, v in part)
-            done = self._batch("update", keys, values, len(part))
-            for raw_key, raw_value in part[done:]:  # no batch here, or it stopped: go on singly
+        if hasattr(other, "columns"):
+            self._write(*self._tables(other))
+            other = ()
+        pairs = [*(other.items() if isinstance(other, Mapping) else other), *named.items()]
+        if pairs:
+            raw = map(self._raw_key, (k for k, _ in pairs)), (self._raw_value(v) for _, v in pairs)
+            keys, values = (np.frombuffer(b"".join(side), "u1") for side in raw)
+            self._write(keys.reshape(len(pairs), -1), values.reshape(len(pairs), -1))
+
+    def _write(self, keys: np.ndarray, values: np.ndarray) -> None:
+        for start in range(0, len(keys), CHUNK):
+            part = slice(start, start + CHUNK)
+            done = self._batch("update", keys[part], values[part])
+            for i in range(start + done, min(start + CHUNK, len(keys))):
+                # No batch here, or it stopped: go on singly.
+                raw_key, raw_value = keys[i].tobytes(), values[i].tobytes()
                 error = self._update(self._fd, raw_key, raw_value, 0)
                 if error:
                     self._fail(-error, "update", self.key.decode(raw_key), raw_value)
+
+    def _tables(self, df: "pd.DataFrame") -> tuple[np.ndarray, np.ndarray]:
+        """Keys and values of a frame, as bytes."""
+        both = (self.key, self.value)
+        empty = (np.empty((0, layout.size), "u1") for layout in both)
+        sides = [
+            [name for name, _ in layout.columns(table, 0, "")]
+            for layout, table in zip(both, empty, strict=True)
+        ]
+        shared = set(sides[0] + ["cpu"] * self.per_cpu) & set(sides[1])
+        titles = [
+            {name: _column(name, side, shared) for name in names}
+            for side, names in zip(("key", "value"), sides, strict=True)
+        ]
+        cpu = [_column("cpu", "key", shared)] if self.per_cpu else []
+        wanted, given = [*titles[0].values(), *cpu, *titles[1].values()], list(df.columns)
+        for what, found in (
+            ("lacks the column", [name for name in wanted if name not in given]),
+            ("has one column too many,", [name for name in given if name not in wanted]),
+            ("has twice the column", [name for name in given if given.count(name) > 1]),
+        ):
+            if found:
+                raise LayoutError(
+                    f"The frame for {self.name} {what} {found[0]!r}.\n"
+                    f"It takes those of .frame(): {', '.join(wanted)}."
+                )
+        tables = []
+        for layout, names, stride in zip(both, titles, (0, self._stride), strict=True):
+            table = np.zeros((len(df), stride or layout.size), "u1")
+            columns = {name: df[title].to_numpy() for name, title in names.items()}
+            try:
+                layout.fill(table, 0, "", columns.__getitem__)
+            except LayoutError as error:
+                raise LayoutError(f"The frame for {self.name}: {error}") from None
+            tables.append(table)
+        keys, values = tables
+        return self._beside(keys, values, df[cpu[0]].to_numpy()) if cpu else (keys, values)
+
+    def _beside(
+        self, keys: np.ndarray, values: np.ndarray, cpus: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """From a row for each key and CPU to a row a key, with the values of its CPUs."""
+        whole = np.ascontiguousarray(keys).view(f"V{self.key.size}")[:, 0]
+        _, first, which = np.unique(whole, return_index=True, return_inverse=True)
+        complete = cpus.dtype.kind in "iu" and len(cpus) == len(first) * self._copies
+        if complete and len(cpus):
+            complete = bool(cpus.min() >= 0 and cpus.max() < self._copies)
+        places = which * self._copies + cpus.astype("i8") if complete else which
+        if not complete or len(np.unique(places)) < len(places):
+            raise LayoutError(
+                f"The frame for {self.name}: each key needs one row for each of the "
+                f"{self._copies} possible CPUs, from 0 on, in the column 'cpu'."
+            )
+        table = np.zeros((len(places), self._stride), "u1")
+        table[places] = values
+        return keys[first], table.reshape(len(first), self._copies * self._stride)
 
     def clear(self) -> None:
         """Delete every entry, in bulk.
@@ -249,65 +339,90 @@ class BpfMap(MutableMapping[Any, Any]):
         keys, _, _ = self._read()
         for start in range(0, len(keys), CHUNK):
             part = keys[start : start + CHUNK]
-            done = self._batch("delete", part.tobytes(), None, len(part))
+            done = self._batch("delete", part)
             for row in part[done:]:
                 error = lib().bpf_map_delete_elem(self._fd, row.tobytes())
                 if error and error != -errno.ENOENT:  # gone already: somebody else was faster
                     self._fail(-error, "delete", self.key.decode(row.tobytes()))
 
-    def _batch(self, what: str, keys: bytes, values: bytes | None, count: int) -> int:
-        """Update or delete ``count`` entries in one call; returns how many were done."""
-        done, opts = ctypes.c_uint32(count), BatchOpts(ctypes.sizeof(BatchOpts))
-        tables = [keys] if values is None else [keys, values]
-        function = getattr(lib(), f"bpf_map_{what}_batch")
-        error = function(self._fd, *tables, ctypes.byref(done), ctypes.byref(opts))
+    def _batch(self, what: str, *tables: np.ndarray) -> int:
+        """Update or delete entries in one call; returns how many were done."""
+        count, opts = len(tables[0]), BatchOpts(ctypes.sizeof(BatchOpts))
+        done, function = ctypes.c_uint32(count), getattr(lib(), f"bpf_map_{what}_batch")
+        places = [table.ctypes.data for table in tables]
+        error = function(self._fd, *places, ctypes.byref(done), ctypes.byref(opts))
         if error in (-errno.EINVAL, -errno.EOPNOTSUPP, -_ENOTSUPP, -errno.EFAULT):
             return 0  # the count means nothing then
         return min(done.value, count)
 
-    def _read(self) -> tuple[np.ndarray, np.ndarray, bool]:
-        """All keys and values as bytes, a row an entry, and whether the kernel kept its place."""
+    def _read(self) -> Entries:
+        """All of it at once."""
+        keys, values, complete = zip(
+            *((keys.copy(), values.copy(), whole) for keys, values, whole in self._pieces()),
+            strict=True,
+        )
+        return np.concatenate(keys), np.concatenate(values), complete[-1]
+
+    def _pieces(self) -> Iterator[Entries]:
+        """All keys and values, piece by piece: each is good until the next one is asked for."""
         if not self.key.size:
             self._fail(errno.EOPNOTSUPP, "read", None)
-        return self._read_batch() or self._read_singly()
+        if self.type != "lpm_trie":
+            yield from self._batches() or [self._read_singly()]
+            return
+        # The kernel goes from key to key here, in batches too. When the one that it stopped at is
+        # deleted, it begins again at the first.
+        pieces = self._batches() or [self._read_singly()]
+        found = [(keys.copy(), values.copy(), whole) for keys, values, whole in pieces]
+        keys, values = (np.concatenate([piece[i] for piece in found]) for i in (0, 1))
+        _, first = np.unique(keys.view(f"V{self.key.size}")[:, 0], return_index=True)
+        first.sort()
+        yield keys[first], values[first], found[-1][2] and len(first) == len(keys)
 
-    def _read_batch(self) -> tuple[np.ndarray, np.ndarray, bool] | None:
+    def _batches(self) -> Iterator[Entries] | None:
+        """The same by BPF_MAP_LOOKUP_BATCH; None where the kernel has none for the type.
+
+        A hash is read bucket by bucket, each under its lock, and no key ever changes its bucket:
+        so a key that stays is found once.
+        """
         width, stride = self.key.size, self._stride * self._copies
-        # Untouched pages of np.empty cost nothing, so we may ask for as much as could be needed.
-        room = self.max_entries + 64
-        keys = np.empty((room, width), "u1")
-        values = np.empty((room, stride), "u1")
-        place = ctypes.create_string_buffer(max(width, 8))
         opts, got = BatchOpts(ctypes.sizeof(BatchOpts)), ctypes.c_uint32()
-        read, first, ask = 0, True, CHUNK
-        while True:
-            if read + min(ask, 64) > room:  # entries moved while we read: more than max_entries
-                room = 2 * room + ask
-                keys, values = (np.resize(t[:read], (room, t.shape[1])) for t in (keys, values))
-            got.value = min(ask, room - read)
-            error = lib().bpf_map_lookup_batch(
-                self._fd,
-                None if first else place,
-                place,
-                keys.ctypes.data + read * width,
-                values.ctypes.data + read * stride,
-                ctypes.byref(got),
-                ctypes.byref(opts),
-            )
-            if error == -errno.ENOSPC:  # one bucket holds more than we asked for
-                ask = 2 * max(ask, room - read)
-                continue
-            if first and error in (-errno.EINVAL, -errno.EOPNOTSUPP, -_ENOTSUPP):
-                return None
-            if error not in (0, -errno.ENOENT):
-                if error == -errno.EINTR:  # the kernel gave up on a key that kept vanishing
-                    return keys[:read], values[:read], False
-                self._fail(-error, "read", None)
-            read, first = read + got.value, False
-            if error:  # ENOENT: the end
-                return keys[:read], values[:read], True
+        place = ctypes.create_string_buffer(max(width, 8))
+        ask = max(_LEAST, min(_MOST, _BYTES // (width + stride), self.max_entries + _LEAST))
+        keys, values = np.empty((ask, width), "u1"), np.empty((ask, stride), "u1")
 
-    def _read_singly(self) -> tuple[np.ndarray, np.ndarray, bool]:
+        def step(begin: Any) -> int:
+            nonlocal keys, values
+            while True:
+                got.value = len(keys)
+                error = lib().bpf_map_lookup_batch(
+                    self._fd,
+                    begin,
+                    place,
+                    keys.ctypes.data,
+                    values.ctypes.data,
+                    ctypes.byref(got),
+                    ctypes.byref(opts),
+                )
+                if error != -errno.ENOSPC:
+                    return error
+                # One bucket holds more than we asked for.
+                keys, values = (np.empty((2 * len(t), t.shape[1]), "u1") for t in (keys, values))
+
+        def pieces(error: int) -> Iterator[Entries]:
+            while not error:
+                yield keys[: got.value], values[: got.value], True
+                error = step(place)
+            # EINTR: the kernel gave up on a key that kept vanishing.
+            if error not in (-errno.ENOENT, -errno.EINTR):
+                self._fail(-error, "read", None)
+            yield keys[: got.value], values[: got.value], error == -errno.ENOENT
+
+        error = step(None)
+        refused = error in (-errno.EINVAL, -errno.EOPNOTSUPP, -_ENOTSUPP)
+        return None if refused else pieces(error)
+
+    def _read_singly(self) -> Entries:
         found: dict[bytes, bytes] = {}
         complete, key = True, self._next_raw(None)
         # A key that is deleted under us sends the kernel back to its first: then we see keys
@@ -600,7 +715,7 @@ class BpfMap(MutableMapping[Any, Any]):
             )
 
     def _in_place(self) -> str:
-        return f" in {self.place}" if self.place else ""
+        return f" in {place}" if (place := self._place()) else ""
 
 
 class _Items(ItemsView[Any, Any]):
@@ -637,16 +752,21 @@ def _column(name: str, side: str, shared: set[str]) -> str:
     return f"{side}.{name}" if name in shared else name
 
 
-def _layouts(info: MapInfo) -> tuple[Layout, Layout]:
-    """Key and value layouts from the map's BTF; plain integers or bytes where it has none."""
-    key, value = plain(info.key_size), plain(info.value_size)
-    types = Types.of(info.btf_id)
+@functools.lru_cache(256)
+def _layouts(
+    types: bytes | None, key_type: int, value_type: int, key_size: int, value_size: int
+) -> tuple[Layout, Layout]:
+    """Key and value layouts from the map's BTF; plain integers or bytes where it has none.
+
+    A program that is loaded again brings the same types again.
+    """
+    key, value = plain(key_size), plain(value_size)
     if types is None:
         return key, value
-    if info.btf_key_type_id:
-        key = _fits(types.layout(info.btf_key_type_id, key=True), info.key_size)
-    if info.btf_value_type_id:
-        value = _fits(types.layout(info.btf_value_type_id), info.value_size)
+    if key_type:
+        key = _fits(Types(types).layout(key_type, key=True), key_size)
+    if value_type:
+        value = _fits(Types(types).layout(value_type), value_size)
     return key, value
 
 
