@@ -31,6 +31,7 @@ from helpers.errors import (
     describe,
 )
 from helpers.libbpf import LOG_SIZE, lib, messages
+from helpers.lineinfo import LineInfo
 from helpers.maps import BpfMap
 
 # BCC has no SEC(): what a function is attached to follows from its context argument.
@@ -42,6 +43,7 @@ _BCC_CONTEXTS = {
     "sk_msg_md": attach.SK_MSG,
 }
 _PER_CPU_LIMIT = 32768  # bytes a value: PCPU_MIN_UNIT_SIZE of <linux/percpu.h>
+_STATISTICS = 4  # BPF_LOG_STATS of <linux/bpf_verifier.h>: the verdict, without the way to it
 _NO_PREALLOC, _NO_COMMON_LRU = 1 << 0, 1 << 1  # BPF_F_… of <linux/bpf.h>
 
 
@@ -61,32 +63,14 @@ def load_libbpf(text: str, name: str, flags: list[str], given: Mapping[str, BpfM
     path = compile_object(text, name, flags)
     so = lib()
     with messages() as said:
-        obj = so.bpf_object__open_file(os.fsencode(path), None)
-        if not obj:
-            number = ctypes.get_errno()
-            unknown = re.search(r"failed to find BTF for extern '(\w+)'", "\n".join(said))
-            if unknown:
-                raise NotFound(
-                    f"{name} calls {unknown[1]}(), and nothing of that name can be linked.\n"
-                    "A BPF program has no C library. It may call helpers, see bpf-helpers(7), and "
-                    "functions of its own.",
-                    number,
-                )
-            raise BpfError(f"{name} is no BPF object (errno {describe(number)}).\n{_tail(said)}")
-        try:
-            _reuse(obj, name, given)
-        except BaseException:
-            so.bpf_object__close(obj)
-            raise
-        logs = {}
-        for function in _each(so.bpf_object__next_program, obj):
-            log = (ctypes.c_char * LOG_SIZE)()  # untouched pages cost nothing
-            so.bpf_program__set_log_buf(function, log, LOG_SIZE)
-            logs[so.bpf_program__name(function).decode()] = log
+        obj = _open(path, name, given, said)
+        logs = _keep_logs(obj)
         error = so.bpf_object__load(obj)
     if error:
         try:
-            _load_failed(obj, -error, text, name, logs, said)
+            if error == -errno.ENOSPC:
+                error, logs = _verdict_alone(path, name, given, logs) or (error, logs)
+            _load_failed(obj, -error, text, name, path, logs, said)
         finally:
             so.bpf_object__close(obj)
     maps = {}
@@ -102,6 +86,65 @@ def load_libbpf(text: str, name: str, flags: list[str], given: Mapping[str, BpfM
         hook = so.bpf_program__expected_attach_type(one)
         functions[title] = Function(title, kind, fd, hook, _attacher(one, title))
     return Loaded(functions, maps, lambda: so.bpf_object__close(obj))
+
+
+def _open(path: Path, name: str, given: Mapping[str, BpfMap], said: list[str]) -> int:
+    """Open an object, for the caller to close; ``said`` is where libbpf's messages go."""
+    so = lib()
+    obj: int = so.bpf_object__open_file(os.fsencode(path), None)
+    if not obj:
+        number = ctypes.get_errno()
+        unknown = re.search(r"failed to find BTF for extern '(\w+)'", "\n".join(said))
+        if unknown:
+            raise NotFound(
+                f"{name} calls {unknown[1]}(), and nothing of that name can be linked.\n"
+                "A BPF program has no C library. It may call helpers, see bpf-helpers(7), and "
+                "functions of its own.",
+                number,
+            )
+        raise BpfError(f"{name} is no BPF object (errno {describe(number)}).\n{_tail(said)}")
+    try:
+        _reuse(obj, name, given)
+    except BaseException:
+        so.bpf_object__close(obj)
+        raise
+    return obj
+
+
+def _keep_logs(obj: int, level: int = 0) -> dict[str, Any]:
+    """Have the verifier's log of each program kept: the buffers, by the programs' names."""
+    logs = {}
+    for function in _each(lib().bpf_object__next_program, obj):
+        log = (ctypes.c_char * LOG_SIZE)()  # untouched pages cost nothing
+        lib().bpf_program__set_log_buf(function, log, LOG_SIZE)
+        if level:
+            lib().bpf_program__set_log_level(function, level)
+        logs[lib().bpf_program__name(function).decode()] = log
+    return logs
+
+
+def _verdict_alone(
+    path: Path, name: str, given: Mapping[str, BpfMap], logs: Mapping[str, Any]
+) -> tuple[int, dict[str, Any]] | None:
+    """What a log that ran over does not say: the error and the verdict, behind that log's end.
+
+    The kernel says ENOSPC then, whatever it was, and before 6.4 drops the end, where the verdict
+    is. None if it is not the log that had no space.
+    """
+    with messages() as said:
+        obj = _open(path, name, given, said)
+        again = _keep_logs(obj, _STATISTICS)
+        error = lib().bpf_object__load(obj)
+    lib().bpf_object__close(obj)
+    if not error:
+        return None
+    whole = dict(logs)
+    for title, log in again.items():
+        if log.value and logs[title].value:
+            walked = logs[title].value.rpartition(b"\nprocessed ")
+            joined = (walked[0] or walked[2].rpartition(b"\n")[0]) + b"\n" + log.value
+            whole[title] = ctypes.create_string_buffer(joined)
+    return error, whole
 
 
 def _reuse(obj: int, name: str, given: Mapping[str, BpfMap]) -> None:
@@ -160,13 +203,20 @@ def _attacher(function: int, name: str) -> Callable[[], Link]:
 
 
 def _load_failed(
-    obj: int, number: int, text: str, name: str, logs: Mapping[str, Any], said: list[str]
+    obj: int,
+    number: int,
+    text: str,
+    name: str,
+    path: Path,
+    logs: Mapping[str, Any],
+    said: list[str],
 ) -> NoReturn:
     for title, log in logs.items():
         if log.value:
             full = log.value.decode(errors="replace")
             _check_tail_calls(obj, number, title, full, name)
-            raise VerifierError(verifier.explain(full, text, name), full, number)
+            found = verifier.explain(full, text, name, LineInfo(path), title)
+            raise VerifierError(found, number)
     if number in (errno.EPERM, errno.EACCES):
         raise PermissionNeeded(f"load {name} into the kernel")
     if number == errno.ENOSYS:
@@ -393,7 +443,7 @@ def _bcc_failed(
         )
     if kind is CompileError:
         compile_failed(name, said or error)
-    raise VerifierError(verifier.explain(said, text, name), said)
+    raise VerifierError(verifier.explain(said, text, name))
 
 
 _stderr_lock = threading.Lock()
