@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from helpers import kernel
+from helpers.diagnostics import Diagnostic, Mark, word
 from helpers.errors import CompileError, NotFound
 
 
@@ -98,7 +99,7 @@ def compiled(
         command = [clang, *flags, "-MD", "-MF", "needs", name, "-o", product, *libraries]
         done = subprocess.run(command, cwd=work, capture_output=True, text=True, errors="replace")
         if done.returncode:
-            compile_failed(name, done.stderr)
+            compile_failed(name, done.stderr, text)
         paths = (work / "needs").read_text().replace("\\\n", " ").split()[2:]
         found = {path: _stamp(path) for path in paths if path != name}
         (cache / key).mkdir(mode=0o700, exist_ok=True)
@@ -122,15 +123,101 @@ def _stamp(path: str) -> list[int]:
 
 
 _COMPLAINT = "error:|undefined reference|cannot find -l"  # of the compiler, or of the linker
+_PLACE = re.compile(r"(?P<file>[^:\s]+):(?P<line>\d+):(?P<column>\d+): (?:fatal )?error: (?P<says>.*)")
+_KERNEL_TYPES = "[us](8|16|32|64)|be(16|32|64)|bool|size_t"
+# What clang says, and what to write instead; names in braces are groups of the pattern.
+_HELP = [
+    (r"did you mean (?:to use )?'(?P<meant>[^']+)'", "write {meant}"),
+    (r"expected '(?P<sign>[;)\]])'", "write {sign} here"),
+    (
+        rf"(?:unknown type name|undeclared identifier) '(?P<type>{_KERNEL_TYPES})'",
+        "write {type_here}",
+    ),
+    (r"unknown type name '", "include the header that declares it, before this line"),
+    (
+        r"(?:call to undeclared (?:library )?function|implicit\w* declar\w+ (?:of|library) function)"
+        r" '(?P<name>\w+)'",
+        "call a helper, see bpf-helpers(7), or a function of your own above this one",
+    ),
+    (
+        r"undeclared identifier '(?P<name>\w+)'",
+        "declare {name} before this line, or include the header that does",
+    ),
+    (r"no member named '\w+' in '(?:struct |union )?(?P<struct>\w+)'", "{members}"),
+    (
+        r"incomplete definition of type '(?:struct |union )?(?P<struct>\w+)'",
+        "include the header that defines {struct}, such as <linux/{struct}.h>",
+    ),
+    (r"'(?P<header>[^']+)' file not found", "look at the header's name, and at what is installed"),
+    (
+        r"BPF stack limit of 512 bytes is exceeded",
+        "move the large variable into a map, such as a per-CPU array of one entry",
+    ),
+]
 
 
-def compile_failed(name: str, said: str) -> NoReturn:
-    """Raise the ``CompileError`` for what clang said: its first complaint, with its place."""
+def compile_failed(name: str, said: str, text: str = "") -> NoReturn:
+    """Raise the ``CompileError`` for what clang said of ``text``: its first complaint."""
     lines = said.strip().splitlines()
     first = next((i for i, line in enumerate(lines) if re.search(_COMPLAINT, line)), 0)
-    # From clang 17 on a margin with the line's number stands before the C: it is said above.
-    shown = "\n".join(re.sub(r"^ +\d* +\| ", "", line) for line in lines[first : first + 3])
+    complaint = lines[first] if lines else ""
+    place = _PLACE.match(complaint)
+    says = place["says"] if place else re.sub(r"^(fatal )?error: ", "", complaint)
     count = sum("error:" in line for line in lines)
     others = "is 1 more error" if count == 2 else f"are {count - 1} more errors"
-    more = f"\nThere {others}; mend this one first." if count > 1 else ""
-    raise CompileError(f"{name} does not compile. clang says:\n{shown}{more}", said)
+    raise CompileError(
+        Diagnostic(
+            f"{name} does not compile: {says}",
+            name,
+            _shown(place, lines[first + 1 :], name, text) if place else None,
+            help=_help(says, name, text),
+            said=complaint.strip(),
+            who="clang",
+            more=f"There {others}; mend this one first." if count > 1 else "",
+            log=said.strip() if len(lines) > 1 else "",
+        ),
+        said,
+    )
+
+
+def _shown(place: re.Match[str], below: list[str], name: str, text: str) -> Mark:
+    """The line that clang complains of, with what it means by the column."""
+    number, column = int(place["line"]), int(place["column"])
+    source = text.splitlines()
+    if place["file"] == name and number <= len(source):
+        line = source[number - 1]
+    else:
+        # From clang 17 on a margin with the line's number stands before the C.
+        line = re.sub(r"^ +\d* +\| ", "", below[0]) if below else ""
+    at = len(line.encode()[: column - 1].decode(errors="ignore"))
+    return Mark(place["file"], number, line, *word(line, at))
+
+
+def _help(says: str, name: str, text: str) -> str:
+    for pattern, words in _HELP:
+        if found := re.search(pattern, says):
+            names = {key: value or "" for key, value in found.groupdict().items()}
+            if kind := names.get("type"):
+                names["type_here"] = _type(kind, name)
+            if "{members}" in words:
+                names["members"] = _members(names["struct"], text)
+            return words.format(**names)
+    return ""
+
+
+def _type(kind: str, name: str) -> str:
+    """How a kernel's type is written where a program includes no header of the kernel's own."""
+    if kind == "bool":
+        return "int, or include vmlinux.h, which declares bool"
+    if kind == "size_t":
+        return "__u64, or include vmlinux.h, which declares size_t"
+    return f"__{kind}: the short name is BCC's, and vmlinux.h's"
+
+
+def _members(struct: str, text: str) -> str:
+    """What a struct of the text has instead."""
+    body = re.search(rf"\b(?:struct|union)\s+{re.escape(struct)}\s*\{{([^{{}}]*)\}}", text)
+    names = re.findall(r"(\w+)\s*(?:\[[^]]*\]\s*)*[;,:]", body[1]) if body else []
+    if names:
+        return f"{struct} has {', '.join(names)}"
+    return f"look at the declaration of {struct}: is the name spelt as it is there?"

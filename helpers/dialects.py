@@ -20,6 +20,7 @@ from helpers import attach, kernel, verifier
 from helpers.attach import Function, Link
 from helpers.btf import Types
 from helpers.compiler import compile_failed, compile_object
+from helpers.diagnostics import Diagnostic, Mark, expression
 from helpers.errors import (
     BpfError,
     CompileError,
@@ -42,6 +43,8 @@ _BCC_CONTEXTS = {
     "bpf_perf_event_data": attach.PERF_EVENT,
     "sk_msg_md": attach.SK_MSG,
 }
+# A call of what is not there would be no error: BCC leaves out all code from there on.
+_WARNINGS = ["-Wno-everything", "-Werror=implicit-function-declaration"]
 _PER_CPU_LIMIT = 32768  # bytes a value: PCPU_MIN_UNIT_SIZE of <linux/percpu.h>
 _STATISTICS = 4  # BPF_LOG_STATS of <linux/bpf_verifier.h>: the verdict, without the way to it
 _NO_PREALLOC, _NO_COMMON_LRU = 1 << 0, 1 << 1  # BPF_F_… of <linux/bpf.h>
@@ -63,7 +66,7 @@ def load_libbpf(text: str, name: str, flags: list[str], given: Mapping[str, BpfM
     path = compile_object(text, name, flags)
     so = lib()
     with messages() as said:
-        obj = _open(path, name, given, said)
+        obj = _open(path, text, name, given, said)
         logs = _keep_logs(obj)
         error = so.bpf_object__load(obj)
     if error:
@@ -88,7 +91,30 @@ def load_libbpf(text: str, name: str, flags: list[str], given: Mapping[str, BpfM
     return Loaded(functions, maps, lambda: so.bpf_object__close(obj))
 
 
-def _open(path: Path, name: str, given: Mapping[str, BpfMap], said: list[str]) -> int:
+def _not_linked(unknown: re.Match[str], text: str, name: str, number: int) -> NotFound:
+    """The error for a call of a function that is neither a helper nor in the text."""
+    here = None
+    for at, line in enumerate(text.splitlines(), 1):
+        if call := re.search(rf"\b{unknown[1]}\s*\(", line):
+            here = Mark(name, at, line, *expression(line, call.start()))
+    error = NotFound("", number)
+    error.diagnostic = Diagnostic(
+        f"{name} calls {unknown[1]}(), and nothing of that name can be linked",
+        name,
+        here,
+        help="A BPF program has no C library. It may call helpers, see bpf-helpers(7), and "
+        "functions of its own.",
+        said=unknown[0],
+        who="libbpf",
+        rule="not-linked",
+    )
+    error.message = str(error.diagnostic)
+    return error
+
+
+def _open(
+    path: Path, text: str, name: str, given: Mapping[str, BpfMap], said: list[str]
+) -> int:
     """Open an object, for the caller to close; ``said`` is where libbpf's messages go."""
     so = lib()
     obj: int = so.bpf_object__open_file(os.fsencode(path), None)
@@ -96,12 +122,7 @@ def _open(path: Path, name: str, given: Mapping[str, BpfMap], said: list[str]) -
         number = ctypes.get_errno()
         unknown = re.search(r"failed to find BTF for extern '(\w+)'", "\n".join(said))
         if unknown:
-            raise NotFound(
-                f"{name} calls {unknown[1]}(), and nothing of that name can be linked.\n"
-                "A BPF program has no C library. It may call helpers, see bpf-helpers(7), and "
-                "functions of its own.",
-                number,
-            )
+            raise _not_linked(unknown, text, name, number)
         raise BpfError(f"{name} is no BPF object (errno {describe(number)}).\n{_tail(said)}")
     try:
         _reuse(obj, name, given)
@@ -132,7 +153,7 @@ def _verdict_alone(
     is. None if it is not the log that had no space.
     """
     with messages() as said:
-        obj = _open(path, name, given, said)
+        obj = _open(path, "", name, given, said)
         again = _keep_logs(obj, _STATISTICS)
         error = lib().bpf_object__load(obj)
     lib().bpf_object__close(obj)
@@ -350,7 +371,7 @@ def load_bcc(text: str, name: str, flags: list[str]) -> Loaded:
     before = _map_fds()
     with _stderr() as said:
         try:
-            module = bcc.BPF(text=text.encode(), cflags=["-w", *flags])
+            module = bcc.BPF(text=text.encode(), cflags=[*_WARNINGS, *flags])
         except Exception as error:  # BCC raises nothing finer
             for fd in _map_fds() - before:  # it leaves the maps that it made before it failed
                 os.close(fd)
@@ -405,7 +426,7 @@ def _survives_bcc(text: str, name: str, flags: list[str], version: str) -> None:
     mark = kernel.cache_dir("bcc") / key.hexdigest()[:32]
     if mark.exists():
         return
-    command = [sys.executable, "-c", _TRIAL, "-w", *flags]
+    command = [sys.executable, "-c", _TRIAL, *_WARNINGS, *flags]
     done = subprocess.run(command, input=text.encode(), capture_output=True)
     if b"survived" in done.stdout:
         mark.touch()
@@ -415,7 +436,7 @@ def _survives_bcc(text: str, name: str, flags: list[str], version: str) -> None:
     found = re.search(r"in function (\w+)[^:]*: (.+)", said)
     if found:
         said = f"error: in function {found[1]}: {found[2]}"
-    compile_failed(name, said or f"error: BCC ended with status {done.returncode}")
+    compile_failed(name, said or f"error: BCC ended with status {done.returncode}", text)
 
 
 def _bcc_kind(text: str, function: str) -> int:
@@ -442,7 +463,7 @@ def _bcc_failed(
             number,
         )
     if kind is CompileError:
-        compile_failed(name, said or error)
+        compile_failed(name, said or error, text)
     raise VerifierError(verifier.explain(said, text, name))
 
 
