@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from helpers import kernel
 from helpers.diagnostics import Diagnostic, Mark, word
@@ -125,33 +125,61 @@ def _stamp(path: str) -> list[int]:
 _COMPLAINT = "error:|undefined reference|cannot find -l"  # of the compiler, or of the linker
 _PLACE = re.compile(r"(?P<file>[^:\s]+):(?P<line>\d+):(?P<column>\d+): (?:fatal )?error: (?P<says>.*)")
 _KERNEL_TYPES = "[us](8|16|32|64)|be(16|32|64)|bool|size_t"
-# What clang says, and what to write instead; names in braces are groups of the pattern.
-_HELP = [
-    (r"did you mean (?:to use )?'(?P<meant>[^']+)'", "write {meant}"),
-    (r"expected '(?P<sign>[;)\]])'", "write {sign} here"),
-    (
+
+class _Complaint(NamedTuple):
+    """What clang says, and what to write instead; names in braces are groups of the pattern.
+
+    ``means`` is for words that need others.
+    """
+
+    rule: str
+    says: str
+    help: str
+    means: str = ""
+
+
+_COMPLAINTS = [
+    _Complaint("misspelt", r"did you mean (?:to use )?'(?P<meant>[^']+)'", "write {meant}"),
+    _Complaint("missing-sign", r"expected '(?P<sign>[;)\]])'", "write {sign} here"),
+    _Complaint(
+        "kernel-type",
         rf"(?:unknown type name|undeclared identifier) '(?P<type>{_KERNEL_TYPES})'",
-        "write {type_here}",
+        "write {type}",
     ),
-    (r"unknown type name '", "include the header that declares it, before this line"),
-    (
-        r"(?:call to undeclared (?:library )?function|implicit\w* declar\w+ (?:of|library) function)"
-        r" '(?P<name>\w+)'",
+    _Complaint(
+        "unknown-type",
+        r"unknown type name '",
+        "include the header that declares it, before this line",
+    ),
+    _Complaint(
+        "unknown-function",
+        r"(?:call to undeclared (?:library )?function"
+        r"|implicit\w* declar\w+ (?:of|library) function) '\w+'",
         "call a helper, see bpf-helpers(7), or a function of your own above this one",
     ),
-    (
+    _Complaint(
+        "undeclared",
         r"undeclared identifier '(?P<name>\w+)'",
         "declare {name} before this line, or include the header that does",
     ),
-    (r"no member named '\w+' in '(?:struct |union )?(?P<struct>\w+)'", "{members}"),
-    (
-        r"incomplete definition of type '(?:struct |union )?(?P<struct>\w+)'",
-        "include the header that defines {struct}, such as <linux/{struct}.h>",
+    _Complaint(
+        "wrong-member",
+        r"no member named '\w+' in '(?:struct |union )?(?P<struct>\w+)'",
+        "{members}",
     ),
-    (r"'(?P<header>[^']+)' file not found", "look at the header's name, and at what is installed"),
-    (
+    _Complaint(
+        "undefined-struct",
+        r"incomplete definition of type '(?:struct |union )?(?P<struct>\w+)'",
+        "include the header that defines {struct}, before this line",
+    ),
+    _Complaint(
+        "no-header", r"' file not found", "look at the header's name, and at what is installed"
+    ),
+    _Complaint(
+        "stack-size",
         r"BPF stack limit of 512 bytes is exceeded",
         "move the large variable into a map, such as a per-CPU array of one entry",
+        "this function needs more than the 512 bytes of stack that a program has",
     ),
 ]
 
@@ -163,17 +191,19 @@ def compile_failed(name: str, said: str, text: str = "") -> NoReturn:
     complaint = lines[first] if lines else ""
     place = _PLACE.match(complaint)
     says = place["says"] if place else re.sub(r"^(fatal )?error: ", "", complaint)
+    known = next((one for one in _COMPLAINTS if re.search(one.says, says)), None)
     count = sum("error:" in line for line in lines)
     others = "is 1 more error" if count == 2 else f"are {count - 1} more errors"
     raise CompileError(
         Diagnostic(
-            f"{name} does not compile: {says}",
+            f"{name} does not compile: {known and known.means or says}",
             name,
             _shown(place, lines[first + 1 :], name, text) if place else None,
-            help=_help(says, name, text),
+            help=_help(known, says, text) if known else "",
             said=complaint.strip(),
             who="clang",
             more=f"There {others}; mend this one first." if count > 1 else "",
+            rule=known.rule if known else "",
             log=said.strip() if len(lines) > 1 else "",
         ),
         said,
@@ -193,19 +223,17 @@ def _shown(place: re.Match[str], below: list[str], name: str, text: str) -> Mark
     return Mark(place["file"], number, line, *word(line, at))
 
 
-def _help(says: str, name: str, text: str) -> str:
-    for pattern, words in _HELP:
-        if found := re.search(pattern, says):
-            names = {key: value or "" for key, value in found.groupdict().items()}
-            if kind := names.get("type"):
-                names["type_here"] = _type(kind, name)
-            if "{members}" in words:
-                names["members"] = _members(names["struct"], text)
-            return words.format(**names)
-    return ""
+def _help(known: _Complaint, says: str, text: str) -> str:
+    found = re.search(known.says, says)
+    names = found.groupdict("") if found else {}
+    if kind := names.get("type"):
+        names["type"] = _type(kind)
+    if struct := names.get("struct"):
+        names["members"] = _members(struct, text)
+    return known.help.format(**names)
 
 
-def _type(kind: str, name: str) -> str:
+def _type(kind: str) -> str:
     """How a kernel's type is written where a program includes no header of the kernel's own."""
     if kind == "bool":
         return "int, or include vmlinux.h, which declares bool"

@@ -197,6 +197,13 @@ RULES = [
         "make it unsigned, or check it before this line, as in  if ({index} < 0) return {pass};",
     ),
     Rule(
+        "negative-index",
+        r"invalid access to map value, value_size=\d+ off=-\d+ size=\d+",
+        "this line may reach in front of the map's value",
+        "make the index unsigned, or check it before this line, as in  "
+        "if ({index} < 0) return {pass};",
+    ),
+    Rule(
         "value-bounds",
         r"invalid access to map value, value_size=(?P<size>\d+) off=-?\d+ size=\d+",
         "this line may reach outside the map's value, which has {size} bytes",

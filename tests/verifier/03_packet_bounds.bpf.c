@@ -7,7 +7,7 @@
 SEC("xdp")
 int only_ip(struct xdp_md *ctx)
 {
-	struct ethhdr *eth = (void *)(long)ctx->data;
+	struct ethhdr *eth = (void *)(long)ctx->data; /* cause */
 
 	if (eth->h_proto == 8) /* here */
 		return XDP_PASS;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-/* accepted */
+/* refused: unwritten-stack */
+/* accepted from 6.3 */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-/* refused: no-value */
+/* refused: missing-return */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 

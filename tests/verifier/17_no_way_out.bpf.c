@@ -8,7 +8,7 @@ volatile __u32 packets;
 SEC("xdp")
 int count(struct xdp_md *ctx)
 {
-	packets++;
+	packets++; /* here */
 	__builtin_unreachable();
 }
 

@@ -7,7 +7,7 @@ SEC("xdp")
 int long_enough(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data;
-	void *end = (void *)(long)ctx->data_end;
+	void *end = (void *)(long)ctx->data_end; /* cause */
 
 	if (data > end - 14) /* here */
 		return XDP_DROP;

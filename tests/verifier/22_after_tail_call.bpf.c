@@ -14,7 +14,7 @@ SEC("xdp")
 int first(struct xdp_md *ctx)
 {
 	bpf_tail_call(ctx, &next, 0);
-	return XDP_PASS; /* here: runs when there is no next program */
+	return XDP_PASS; /* runs when there is no next program */
 }
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -11,7 +11,7 @@ struct {
 SEC("xdp")
 int tell(struct xdp_md *ctx)
 {
-	__u32 size = ctx->data_end - ctx->data;
+	__u32 size = ctx->data_end - ctx->data; /* cause */
 	void *event = bpf_ringbuf_reserve(&events, size, 0); /* here */
 
 	if (event)

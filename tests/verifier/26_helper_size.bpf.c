@@ -7,7 +7,7 @@ SEC("xdp")
 int copy(struct xdp_md *ctx)
 {
 	char room[64] = {};
-	int size = ctx->rx_queue_index;
+	int size = ctx->rx_queue_index; /* cause */
 
 	bpf_probe_read_kernel(room, size, ctx); /* here */
 	return room[0];

@@ -6,7 +6,7 @@
 SEC("xdp")
 int follow(struct xdp_md *ctx)
 {
-	__u32 *address = (void *)(long)ctx->rx_queue_index;
+	__u32 *address = (void *)(long)ctx->rx_queue_index; /* cause */
 
 	return *address; /* here */
 }

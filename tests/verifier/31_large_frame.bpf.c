@@ -4,7 +4,7 @@
 #include <bpf/bpf_helpers.h>
 
 SEC("xdp")
-int fill(struct xdp_md *ctx)
+int fill(struct xdp_md *ctx) /* here */
 {
 	volatile char room[600];
 

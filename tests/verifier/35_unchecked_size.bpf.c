@@ -6,7 +6,7 @@
 SEC("xdp")
 int last_byte(struct xdp_md *ctx)
 {
-	char *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	char *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end; /* cause */
 	__u32 at = ctx->rx_queue_index & 63;
 
 	if (data + 32 > end)
