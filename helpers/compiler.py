@@ -123,8 +123,11 @@ def _stamp(path: str) -> list[int]:
 
 
 _COMPLAINT = "error:|undefined reference|cannot find -l"  # of the compiler, or of the linker
-_PLACE = re.compile(r"(?P<file>[^:\s]+):(?P<line>\d+):(?P<column>\d+): (?:fatal )?error: (?P<says>.*)")
+_PLACE = re.compile(
+    r"(?P<file>[^:\s]+):(?P<line>\d+):(?P<column>\d+): (?:fatal )?error: (?P<says>.*)"
+)
 _KERNEL_TYPES = "[us](8|16|32|64)|be(16|32|64)|bool|size_t"
+
 
 class _Complaint(NamedTuple):
     """What clang says, and what to write instead; names in braces are groups of the pattern.
@@ -196,7 +199,7 @@ def compile_failed(name: str, said: str, text: str = "") -> NoReturn:
     others = "is 1 more error" if count == 2 else f"are {count - 1} more errors"
     raise CompileError(
         Diagnostic(
-            f"{name} does not compile: {known and known.means or says}",
+            f"{name} does not compile: {(known and known.means) or says}",
             name,
             _shown(place, lines[first + 1 :], name, text) if place else None,
             help=_help(known, says, text) if known else "",

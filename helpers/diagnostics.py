@@ -37,7 +37,7 @@ class Mark:
     note: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diagnostic:
     """One fault. ``rule`` names what it was recognised as; empty when it was not.
 
@@ -56,7 +56,7 @@ class Diagnostic:
     rule: str = ""
     log: str = ""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         parts = [self.error, *(f"{row}{marks}" for row, marks, _ in self._rows())]
         parts += [f"help: {self.help}"] if self.help else []
         return "\n".join([*parts, self._words(), *([self.more] if self.more else [])])
@@ -151,12 +151,12 @@ def expression(text: str, at: int) -> tuple[int, int]:
         return code(text)
     sign = tokens[i][0]
     before = tokens[i - 1][0] if i else ""
-    after_value = bool(re.match(r"[\w\])]", before[-1:])) and before != "return"
+    after_value = bool(re.match(r"[\w\])\"']", before[-1:])) and before != "return"
     if sign in _HEADS:
         first, last = i, _match(tokens, i + 1)
     elif sign == "return":
-        first, last = i, next((j for j in range(i, len(tokens)) if tokens[j][0] == ";"), None)
-        last = len(tokens) - 1 if last is None else max(i, last - 1)
+        ends = (j for j in range(i + 1, len(tokens)) if tokens[j][0] == ";")
+        first, last = i, next(ends, len(tokens)) - 1
     elif sign in _ASSIGNS:
         first, last = _left(tokens, i - 1), i - 1
     elif sign in ("++", "--") and after_value:
@@ -246,10 +246,10 @@ def _left(tokens: list[tuple[str, int, int]], i: int, *, prefixes: bool = True) 
                 if depth == 0:
                     break
                 i -= 1
-            if i and (tokens[i - 1][0] in ("]", ")") or re.match(r"\w", tokens[i - 1][0])):
-                if tokens[i - 1][0] not in {*_HEADS, "return"}:
-                    i -= 1
-                    continue
+            before = tokens[i - 1][0] if i else ""
+            if re.match(r"[\w\])]", before[-1:]) and before not in {*_HEADS, "return"}:
+                i -= 1
+                continue
         elif i > 1 and tokens[i - 1][0] in (".", "->"):
             i -= 2
             continue

@@ -23,7 +23,6 @@ from helpers.compiler import compile_failed, compile_object
 from helpers.diagnostics import Diagnostic, Mark, expression
 from helpers.errors import (
     BpfError,
-    CompileError,
     LayoutError,
     NotFound,
     PermissionNeeded,
@@ -112,9 +111,7 @@ def _not_linked(unknown: re.Match[str], text: str, name: str, number: int) -> No
     return error
 
 
-def _open(
-    path: Path, text: str, name: str, given: Mapping[str, BpfMap], said: list[str]
-) -> int:
+def _open(path: Path, text: str, name: str, given: Mapping[str, BpfMap], said: list[str]) -> int:
     """Open an object, for the caller to close; ``said`` is where libbpf's messages go."""
     so = lib()
     obj: int = so.bpf_object__open_file(os.fsencode(path), None)
@@ -162,9 +159,11 @@ def _verdict_alone(
     whole = dict(logs)
     for title, log in again.items():
         if log.value and logs[title].value:
-            walked = logs[title].value.rpartition(b"\nprocessed ")
-            joined = (walked[0] or walked[2].rpartition(b"\n")[0]) + b"\n" + log.value
-            whole[title] = ctypes.create_string_buffer(joined)
+            walked = logs[title].value
+            if b"\nprocessed " not in walked:
+                full = verifier.FULL.encode()
+                walked = b"\n".join([walked.rpartition(b"\n")[0], full, log.value])
+            whole[title] = ctypes.create_string_buffer(walked)
     return error, whole
 
 
@@ -237,7 +236,7 @@ def _load_failed(
             full = log.value.decode(errors="replace")
             _check_tail_calls(obj, number, title, full, name)
             found = verifier.explain(full, text, name, LineInfo(path), title)
-            raise VerifierError(found, number)
+            raise VerifierError(found, title, number)
     if number in (errno.EPERM, errno.EACCES):
         raise PermissionNeeded(f"load {name} into the kernel")
     if number == errno.ENOSYS:
@@ -375,7 +374,7 @@ def load_bcc(text: str, name: str, flags: list[str]) -> Loaded:
         except Exception as error:  # BCC raises nothing finer
             for fd in _map_fds() - before:  # it leaves the maps that it made before it failed
                 os.close(fd)
-            _bcc_failed(text, name, str(error), said(), CompileError)
+            _bcc_failed(text, name, str(error), said())
     functions = {}
     for i in range(native.bpf_num_functions(module.module)):
         title = native.bpf_function_name(module.module, i).decode()
@@ -385,7 +384,7 @@ def load_bcc(text: str, name: str, flags: list[str]) -> Loaded:
                 loaded = module.load_func(title.encode(), kind)
             except Exception as error:
                 kernel.free_bcc(module)
-                _bcc_failed(text, name, str(error), said(), VerifierError)
+                _bcc_failed(text, name, str(error), said(), title)
         functions[title] = Function(title, kind, loaded.fd)
     maps = {}
     for i in range(native.bpf_num_tables(module.module)):
@@ -447,9 +446,8 @@ def _bcc_kind(text: str, function: str) -> int:
     return _BCC_CONTEXTS.get(match[1] if match else "", attach.TRACEPOINT)
 
 
-def _bcc_failed(
-    text: str, name: str, error: str, said: str, kind: type[CompileError] | type[VerifierError]
-) -> NoReturn:
+def _bcc_failed(text: str, name: str, error: str, said: str, title: str = "") -> NoReturn:
+    """Raise what it was that failed: compiling, or loading the program ``title``."""
     said = said.replace("/virtual/main.c", name)
     if os.geteuid() and ("super-user" in error or "Operation not permitted" in error + said):
         raise PermissionNeeded(f"load {name} into the kernel")
@@ -462,9 +460,9 @@ def _bcc_failed(
             "A ring buffer takes a power of two of pages, and other maps at least one entry.",
             number,
         )
-    if kind is CompileError:
+    if not title:
         compile_failed(name, said or error, text)
-    raise VerifierError(verifier.explain(said, text, name))
+    raise VerifierError(verifier.explain(said, text, name), title)
 
 
 _stderr_lock = threading.Lock()

@@ -22,6 +22,7 @@ class BpfError(OSError):
     """
 
     diagnostic: Diagnostic | None = None
+    _shown: int | None = None
 
     def __init__(self, message: str, errno: int = 0) -> None:
         super().__init__(errno, message)
@@ -44,7 +45,9 @@ class BpfError(OSError):
         if self.diagnostic and hasattr(shell, "kernel"):  # a notebook, and not a terminal
             from IPython.display import display
 
-            display(self.diagnostic)
+            if self._shown != shell.execution_count:  # IPython asks more than once
+                display(self.diagnostic)
+            self._shown = shell.execution_count
             return [f"{type(self).__name__}: {self.message.partition(chr(10))[0]}"]
         return [f"{type(self).__name__}: {self.message}"]
 
@@ -66,11 +69,11 @@ class CompileError(BpfError):
 
 
 class VerifierError(BpfError):
-    """The kernel's verifier refused the program: ``log`` holds its whole log."""
+    """The kernel's verifier refused ``program``: ``log`` holds its whole log."""
 
-    def __init__(self, said: Diagnostic, errno: int = _errno.EACCES) -> None:
+    def __init__(self, said: Diagnostic, program: str, errno: int = _errno.EACCES) -> None:
         super().__init__(str(said), errno)
-        self.diagnostic = said
+        self.diagnostic, self.program = said, program
         self.log = said.log
 
 

@@ -12,7 +12,9 @@ from helpers import kernel
 from helpers.diagnostics import Diagnostic, Mark, argument, code, expression
 from helpers.lineinfo import Function, LineInfo, Place
 from helpers.rules import Told, recognise
-from helpers.walk import Step, Walk, read
+from helpers.walk import FULL, Step, Walk, read
+
+__all__ = ["FULL", "explain"]
 
 _BCC_FILE = "main.c"  # what BCC calls the copy that it compiles
 _TAIL = 2_000_000  # characters of a log that are read: its end
@@ -90,7 +92,7 @@ class _View:
                 return self._at(place, note)
             if step.text and not (step.sure and self._functions.get(self._start(step.insn))):
                 mark = self._line(step.text, step.file, step.line, note)
-                return replace(mark, **_call(mark.text, step.code))
+                return _call(mark, step.code)
             # Code of the compiler's own belongs to no line: what led there does.
             step = self._walk.steps[step.before] if step.before >= 0 else None
         return None
@@ -106,6 +108,10 @@ class _View:
         step, number = self._walk.end, groups.get("insn") or groups.get("from")
         if number and (last := self._walk.last(int(number))):
             step = last
+        if step and not self._walk.whole:
+            # An old kernel's log that ran full: its end is not where the verdict was.
+            step = self._walk.follows(groups["reg"]) if groups.get("reg") else None
+            return self.mark(step) or self.mark(self._walk.end, "the log was full here")
         if step is None:
             return self._unwalked(int(number) if number else None, "calls" in groups)
         mark = self.mark(step)
@@ -194,14 +200,14 @@ def _helper(step: Step | None) -> str:
     return found[1] if found else ""
 
 
-def _call(text: str, what: str) -> dict[str, int]:
-    """Where a line calls what an instruction does, in either dialect; nothing if it does not."""
+def _call(mark: Mark, what: str) -> Mark:
+    """The mark, drawn in to the call that an instruction is, in either dialect."""
     found = re.match(r"call bpf_(?:map_)?(\w+?)(?:_elem)?#", what)
-    call = found and re.search(rf"\w*\b(?:bpf_\w*|\w+\.)?{found[1]}\w*\s*\(", text)
+    call = found and re.search(rf"\w*\b(?:bpf_\w*|\w+\.)?{found[1]}\w*\s*\(", mark.text)
     if not call:
-        return {}
-    start, end = expression(text, call.start())
-    return {"start": start, "end": end}
+        return mark
+    start, end = expression(mark.text, call.start())
+    return replace(mark, start=start, end=end)
 
 
 def _by_variable(here: Mark, cause: Mark | None) -> Mark | None:
@@ -223,7 +229,7 @@ def _names(told: Told, here: Mark | None, cause: Mark | None, source: str) -> di
     index = re.search(r"\[\s*(\w+)\s*\]", shown)
     end = re.search(r"(\w+)\s*=[^,;=]*->\s*data_end\b", source)
     names["pass"] = "XDP_PASS" if "xdp_md" in source else "0"
-    names["helper"] = names.get("helper2") or _helper(told.walk.end) or names.get("helper", "")
+    names["helper"] = names.get("helper") or _helper(told.walk.end)
     names["var"] = made[1] if made else used[0] if used else "pointer"
     names["index"] = index[1] if index else "index"
     names["past"] = f"&{shown} + 1" if "[" in shown else f"{used[0] if used else 'pointer'} + 1"

@@ -23,6 +23,9 @@ _SLOT = re.compile(r"\*\(u64 \*\)\(r10 [-+]\d+\)$")  # of the stack, read or wri
 _ARGUMENTS = {"r1", "r2", "r3", "r4", "r5"}
 
 
+FULL = "-- the log was full here, and the verifier went on"
+
+
 @dataclass(frozen=True)
 class Step:
     """An instruction that the verifier walked over, and the C that the log names for it.
@@ -60,13 +63,15 @@ class Walk:
     """``steps`` in the order in which they were taken; ``said`` is the verdict, in sentences.
 
     ``starts`` are the instructions at which functions begin. ``seen`` is the C that was named
-    last: all there is when the program was refused before the first step.
+    last: all there is when the program was refused before the first step. The walk is not
+    ``whole`` where the log ran full: then its end is not where the verdict was.
     """
 
     steps: list[Step]
     said: list[str]
     starts: set[int]
     seen: tuple[str, str, int]
+    whole: bool = True
 
     @property
     def end(self) -> Step | None:
@@ -83,6 +88,11 @@ class Walk:
     def last(self, insn: int) -> Step | None:
         """The last time that it walked over an instruction."""
         return next((step for step in reversed(self.steps) if step.insn == insn), None)
+
+    def follows(self, register: str) -> Step | None:
+        """The one instruction that follows the pointer in a register; None if several do."""
+        found = [step for step in self.steps if re.search(rf"\*\)\(r{register} ", step.code)]
+        return found[-1] if len({step.insn for step in found}) == 1 else None
 
     def origin(self, register: int) -> Trace | None:
         """The step that made what a register holds at the end, through copies and the stack.
@@ -145,4 +155,4 @@ def read(log: str) -> Walk:
             last, text, file, sure = i, found["text"].strip(), found["file"] or "", True
             line = int(found["line"] or 0)
     said = [row.strip() for row in rows[last + 1 :] if not _NOISE.match(row)]
-    return Walk(steps, said, starts, (text, file, line))
+    return Walk(steps, said, starts, (text, file, line), FULL not in rows)

@@ -17,7 +17,7 @@ def told(linux: Kernel) -> dict[str, Any]:
     return ask(linux, verdicts)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", names(compiled=True))
 def test_a_program_is_told_what_is_wrong(name: str, told: dict[str, Any]) -> None:
     said, text = told["verdicts"][name]
     assert Expected(*said) == expected(name, told["release"]), text
