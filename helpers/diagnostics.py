@@ -36,6 +36,11 @@ class Mark:
     end: int
     note: str = ""
 
+    @property
+    def marked(self) -> str:
+        """The text of the stretch alone."""
+        return self.text[self.start : self.end]
+
 
 @dataclass(frozen=True, repr=False)
 class Diagnostic:
