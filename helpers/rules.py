@@ -124,6 +124,11 @@ def _stores(told: Told) -> bool:
     return bool(step and re.match(r"(lock )?\*\(", step.code))
 
 
+def _is_address_0(trace: Trace | None) -> bool:
+    # An address of 64 bits, which is printed in hexadecimal, and that nobody has put in.
+    return trace is not None and trace.step.code.endswith(" = 0x0")
+
+
 def _not_of_a_map(told: Told) -> bool:
     step = told.walk.end  # a map's own key or value may have no bytes: that is no size in the call
     return bool(step and re.match(r"call bpf_(?!map_)", step.code))
@@ -333,6 +338,13 @@ RULES = [
         _overwritten,
         "writes over some bytes of the pointer",
         lambda told: _overwritten(told) is not None,
+    ),
+    Rule(
+        "global-variable",
+        r"R(?P<reg>\d+) invalid mem access '(scalar|inv)'",
+        "this line uses a global variable, and programs in BCC's dialect have none",
+        "keep it in an array map of one entry, or write the program in libbpf's dialect",
+        when=lambda told: _is_address_0(_origin(told)),
     ),
     Rule(
         "no-pointer",

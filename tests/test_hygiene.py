@@ -53,7 +53,7 @@ def test_an_error_that_is_shown_is_one_message(path: Path) -> None:
     for cell in json.loads(path.read_text())["cells"]:
         pictured = False
         for output in cell.get("outputs", []):
-            pictured |= "<details>" in "".join(output.get("data", {}).get("text/html", ""))
+            pictured |= output["output_type"] == "display_data"
             if output["output_type"] == "error":
                 assert len(output["traceback"]) == 1, output["ename"]
                 said, line = f"{output['ename']}: {output['evalue']}", output["traceback"][0]

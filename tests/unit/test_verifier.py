@@ -95,6 +95,14 @@ def test_bcc_expressions_are_found_by_the_variable_and_the_call() -> None:
     assert "if (!v) return XDP_PASS;" in found.help
 
 
+def test_bcc_has_no_global_variables() -> None:
+    text = "int n;\nint f(struct xdp_md *ctx)\n{\n\treturn ++n;\n}\n"
+    with pytest.raises(VerifierError) as caught:
+        load(text=text, dialect="bcc", name="sick.bcc.c")
+    assert caught.value.diagnostic and caught.value.diagnostic.rule == "global-variable"
+    assert "sick.bcc.c:4\n" in str(caught.value)
+
+
 def test_bcc_does_not_drop_what_it_cannot_call() -> None:
     text = "int f(struct xdp_md *ctx)\n{\n\treturn frobnicate(1);\n}\n"
     with pytest.raises(CompileError) as caught:

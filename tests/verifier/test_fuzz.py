@@ -1,8 +1,10 @@
 """A few of the broken programs of fuzz.py; all of them: ``python -m tests.verifier.fuzz``."""
 
-from pathlib import Path
+import pytest
 
+from helpers.lineinfo import Function, LineInfo, Place
 from tests.verifier.fuzz import Broken, judge, run
+from tests.verifier.programs import FOLDER
 
 
 def test_no_line_is_wrong_and_nothing_is_raised() -> None:
@@ -12,7 +14,15 @@ def test_no_line_is_wrong_and_nothing_is_raised() -> None:
     assert "raised" not in tally.kinds
 
 
-def test_a_wrong_line_would_be_seen(monkeypatch: object) -> None:
-    text = (Path(__file__).parent / "01_null_check.bpf.c").read_text()
-    right = judge(Broken(Path("01_null_check.bpf.c"), text))
+def test_a_wrong_line_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    sick = Broken(FOLDER / "01_null_check.bpf.c", (FOLDER / "01_null_check.bpf.c").read_text())
+    right = judge(sick)
     assert right.named and not right.wrong
+    place = LineInfo.place
+
+    def one_too_low(self: LineInfo, function: Function, at: int) -> Place | None:
+        found = place(self, function, at)
+        return found and found._replace(line=found.line + 1)
+
+    monkeypatch.setattr(LineInfo, "place", one_too_low)
+    assert "it names ('01_null_check.bpf.c', 21)" in judge(sick).wrong
