@@ -42,7 +42,7 @@ class BpfError(OSError):
     def _render_traceback_(self) -> list[str]:
         # IPython asks for this instead of printing frames: the message is the whole story.
         shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-        if self.diagnostic and hasattr(shell, "kernel"):  # a notebook, and not a terminal
+        if self.diagnostic and shell and hasattr(shell, "kernel"):  # a notebook, and no terminal
             from IPython.display import display
 
             if self._shown != shell.execution_count:  # IPython asks more than once
