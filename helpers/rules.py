@@ -57,6 +57,23 @@ def _made(told: Told) -> Step | None:
     return trace.step if trace else None
 
 
+def _varies(told: Told) -> Step | None:
+    """As ``_made``, if what it made is no constant."""
+    step = _made(told)
+    return step if step and not re.search(r" = (-?\d+|0x\w+)$", step.code) else None
+
+
+def _packet(word: str) -> Callable[[Told], Step | None]:
+    """As ``_made``, if it read that pointer of the packet from the context."""
+
+    def find(told: Told) -> Step | None:
+        step = _made(told)
+        read = step and re.search(r" = \*\(u32 \*\)\(r\d+ \+\d+\)$", step.code)
+        return step if step and read and re.search(rf"->\s*{word}\b", step.text) else None
+
+    return find
+
+
 def _from_call(*calls: str) -> Callable[[Told], Step | None]:
     """As ``_made``, if it was one of these calls."""
 
@@ -196,7 +213,7 @@ RULES = [
         r"invalid access to packet, off=-?\d+ size=\d+, R(?P<reg>\d+)",
         "this line uses packet bytes that may lie behind the packet's end",
         "compare with {end} before this line, as in  if ((void *)({past}) > {end}) return {pass};",
-        _made,
+        _packet("data"),
         "where the packet begins; its length is not known",
         lambda told: "min value is negative" not in told.match.string,
     ),
@@ -267,7 +284,7 @@ RULES = [
         "this size may be larger than the memory that {helper}() is given",
         "bound it before this line, as in  size &= 63;  or  if (size > sizeof(buffer)) "
         "return {pass};",
-        _made,
+        _varies,
         "any number may come out here",
     ),
     Rule(
@@ -288,7 +305,7 @@ RULES = [
         r"R(?P<reg>\d) is not a known constant",
         "the kernel must know this size before the program runs",
         "reserve the largest size, or send a record of any length with bpf_ringbuf_output()",
-        _made,
+        _varies,
         "known when the program runs, not before",
     ),
     # --- values and pointers that are not what they seem
@@ -381,7 +398,7 @@ RULES = [
         r"R(?P<reg>\d+) pointer arithmetic on pkt_end prohibited",
         "this line calculates with data_end, which may only be compared",
         "move the calculation to the other side, as in  if (data + 14 > data_end)",
-        _made,
+        _packet("data_end"),
         "the packet's end",
     ),
     Rule(

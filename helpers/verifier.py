@@ -229,7 +229,7 @@ def _names(told: Told, here: Mark | None, cause: Mark | None, source: str) -> di
     index = re.search(r"\[\s*(\w+)\s*\]", shown)
     end = re.search(r"(\w+)\s*=[^,;=]*->\s*data_end\b", source)
     names["pass"] = "XDP_PASS" if "xdp_md" in source else "0"
-    names["helper"] = names.get("helper") or _helper(told.walk.end)
+    names["helper"] = names.get("helper") or _helper(told.walk.end) or "the helper"
     names["var"] = made[1] if made else used[0] if used else "pointer"
     names["index"] = index[1] if index else "index"
     names["past"] = f"&{shown} + 1" if "[" in shown else f"{used[0] if used else 'pointer'} + 1"

@@ -1,11 +1,13 @@
 """A fault as a picture: which expression a column means, text and HTML, and nothing unescaped."""
 
+import pickle
 import re
 from dataclasses import replace
 
 import pytest
 
 from helpers.diagnostics import FOLD, Diagnostic, Mark, argument, code, expression, word
+from helpers.errors import VerifierError
 
 
 @pytest.mark.parametrize(
@@ -112,3 +114,24 @@ def test_a_place_without_a_number() -> None:
     text = str(replace(FOUND, here=replace(HERE, number=None), cause=None))
     assert "--> x.c\n" in text and "| *v = 1;" in text
     assert str(replace(FOUND, here=None)).startswith("it is NULL\nhelp: ")
+
+
+class Notebook:
+    kernel, execution_count = object(), 3
+
+
+def test_a_notebook_shows_the_picture_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = list[object]()
+    monkeypatch.setattr("IPython.get_ipython", Notebook)
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    error = VerifierError(FOUND, "count")
+    assert error._render_traceback_() == ["VerifierError: it is NULL"]
+    assert error._render_traceback_() == ["VerifierError: it is NULL"]
+    assert shown == [FOUND]
+    assert str(error) == str(FOUND)
+    assert pickle.loads(pickle.dumps(error)).diagnostic == FOUND
+
+
+def test_a_terminal_shows_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("IPython.get_ipython", object)
+    assert VerifierError(FOUND, "count")._render_traceback_() == [f"VerifierError: {FOUND}"]
