@@ -34,9 +34,10 @@ class Outcome(NamedTuple):
     """``kind``: accepted, refused, by clang, otherwise, or raised. ``wrong``: what is amiss."""
 
     kind: str
-    named: bool  # did line information name a line?
-    rule: str
-    wrong: str
+    named: bool = False  # did line information name a line?
+    rule: str = ""
+    said: str = ""
+    wrong: str = ""
 
 
 class Broken(NamedTuple):
@@ -92,7 +93,7 @@ def judge(one: Broken) -> Outcome:
     folder, name = one.path.parent, one.path.name
     try:
         load(text=one.text, name=name, flags=[f"-I{folder}"]).close()
-        return Outcome("accepted", False, "", "")
+        return Outcome("accepted")
     except VerifierError as error:
         found = error.diagnostic
         assert found
@@ -101,11 +102,11 @@ def judge(one: Broken) -> Outcome:
         wrong = (
             f"it names {said}, and line information {there}" if there not in (None, said) else ""
         )
-        return Outcome("refused", there is not None, found.rule, wrong)
+        return Outcome("refused", there is not None, found.rule, found.said, wrong)
     except BpfError as error:
-        return Outcome("by clang" if error.errno == 0 else "otherwise", False, "", "")
+        return Outcome("otherwise" if error.errno else "by clang")
     except Exception as error:
-        return Outcome("raised", False, "", f"{type(error).__name__}: {error}")
+        return Outcome("raised", wrong=f"{type(error).__name__}: {error}")
 
 
 def line_of_the_end(one: Broken, program: str, log: str) -> tuple[str, int] | None:
@@ -131,44 +132,58 @@ def line_of_the_end(one: Broken, program: str, log: str) -> tuple[str, int] | No
 
 
 def _own_line(path: Path, program: str, insn: int) -> tuple[str, int] | None:
-    """By libbpf: the line of an instruction of a program that has a section of its own."""
+    """By libbpf: the line of an instruction of a program's own; of what it calls, None."""
     so = lib()
-    so.btf__parse_elf.restype, so.btf__parse_elf.argtypes = ctypes.c_void_p, [
-        ctypes.c_char_p, ctypes.POINTER(ctypes.c_void_p)
-    ]  # fmt: skip
-    so.btf_ext__get_raw_data.restype = ctypes.c_void_p
-    so.btf_ext__get_raw_data.argtypes = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_uint32)]
-    so.btf__name_by_offset.restype = ctypes.c_char_p
-    so.btf__name_by_offset.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
-    so.btf_ext__free.argtypes = [ctypes.c_void_p]
-    so.bpf_program__insn_cnt.restype = ctypes.c_size_t
-    so.bpf_program__insn_cnt.argtypes = [ctypes.c_void_p]
-    obj = so.bpf_object__open_file(str(path).encode(), None)
-    one, sections, section, size = None, Counter[str](), "", 0
+    for name, result, *arguments in _READERS:
+        function = getattr(so, name)
+        function.restype, function.argtypes = result, arguments
+    obj, one, size = so.bpf_object__open_file(str(path).encode(), None), None, 0
     while one := so.bpf_object__next_program(obj, one):
-        title = so.bpf_program__section_name(one).decode()
-        sections[title] += 1
         if so.bpf_program__name(one).decode() == program:
-            section, size = title, so.bpf_program__insn_cnt(one)
+            size = so.bpf_program__insn_cnt(one)
     so.bpf_object__close(obj)
-    if sections[section] != 1 or insn >= size:
+    if insn >= size:
         return None
     ext, length = ctypes.c_void_p(), ctypes.c_uint32()
     btf = so.btf__parse_elf(str(path).encode(), ctypes.byref(ext))
     raw = ctypes.string_at(so.btf_ext__get_raw_data(ext, ctypes.byref(length)), length.value)
-    header, _, _, offset, amount = struct.unpack_from("<IIIII", raw, 4)
-    at, end, found = header + offset + 4, header + offset + amount, None
-    while at < end:
-        title, count = struct.unpack_from("<II", raw, at)
-        for start, file, _, packed in struct.iter_unpack(
-            "<IIII", raw[at + 8 : at + 8 + 16 * count]
-        ):
-            if so.btf__name_by_offset(btf, title).decode() == section and start // 8 <= insn:
-                found = Path(so.btf__name_by_offset(btf, file).decode()).name, packed >> 10
-        at += 8 + 16 * count
+
+    def name_at(offset: int) -> str:
+        return str(so.btf__name_by_offset(btf, offset).decode())
+
+    header, functions, many, lines, amount = struct.unpack_from("<IIIII", raw, 4)
+    home, found = (0, 0), None
+    for section, (start, kind) in _records(raw, header + functions, many, "<II"):
+        label = ctypes.cast(so.btf__type_by_id(btf, kind), ctypes.POINTER(ctypes.c_uint32))[0]
+        home = (section, start // 8) if name_at(label) == program else home
+    for section, (at, file, _, packed) in _records(raw, header + lines, amount, "<IIII"):
+        if section == home[0] and home[1] <= at // 8 <= home[1] + insn:
+            found = Path(name_at(file)).name, packed >> 10
     so.btf_ext__free(ext)
     so.btf__free(btf)
     return found if found and found[1] else None
+
+
+def _records(raw: bytes, at: int, size: int, form: str) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """The records of a part of .BTF.ext, each with the name of its section as an offset."""
+    end, at, width = at + size, at + 4, struct.calcsize(form)
+    while at < end:
+        section, count = struct.unpack_from("<II", raw, at)
+        at += 8
+        for record in struct.iter_unpack(form, raw[at : at + count * width]):
+            yield section, record
+        at += count * width
+
+
+_POINTER, _NUMBER = ctypes.c_void_p, ctypes.c_uint32
+_READERS = [  # those that the course itself does not use
+    ("btf__parse_elf", _POINTER, ctypes.c_char_p, ctypes.POINTER(_POINTER)),
+    ("btf_ext__get_raw_data", _POINTER, _POINTER, ctypes.POINTER(_NUMBER)),
+    ("btf__name_by_offset", ctypes.c_char_p, _POINTER, _NUMBER),
+    ("btf__type_by_id", _POINTER, _POINTER, _NUMBER),
+    ("btf_ext__free", None, _POINTER),
+    ("bpf_program__insn_cnt", ctypes.c_size_t, _POINTER),
+]
 
 
 class Tally:
@@ -183,7 +198,7 @@ class Tally:
         self.kinds[outcome.kind] += 1
         self.named += outcome.named
         if outcome.kind == "refused":
-            self.rules[outcome.rule] += 1
+            self.rules[outcome.rule or outcome.said] += 1
         if outcome.wrong:
             self.wrong.append(f"{one.path.name}: {outcome.wrong}")
 
