@@ -146,6 +146,14 @@ def _is_address_0(trace: Trace | None) -> bool:
     return trace is not None and trace.step.code.endswith(" = 0x0")
 
 
+def _is_null(trace: Trace | None) -> bool:
+    return trace is not None and re.search(r"[rw]\d+ = 0$", trace.step.code) is not None
+
+
+def _calls(told: Told) -> bool:
+    return told.walk.end is not None and told.walk.end.code.startswith("call bpf_")
+
+
 def _not_of_a_map(told: Told) -> bool:
     step = told.walk.end  # a map's own key or value may have no bytes: that is no size in the call
     return bool(step and re.match(r"call bpf_(?!map_)", step.code))
@@ -202,6 +210,22 @@ RULES = [
         "may give NULL",
     ),
     # --- memory that ends
+    Rule(
+        "size-bounds",
+        r"invalid access to map value, value_size=\d+ off=(?P<off>-?\d+) size=(?P<size>\d+)"
+        r"|invalid access to memory, mem_size=\d+",
+        "{helper}() is given more bytes than there are at that place",
+        "give it the size of what you point to, as in  sizeof(value)",
+        when=lambda told: _calls(told),
+    ),
+    Rule(
+        "size-bounds",
+        r"invalid (read from|write to|indirect access to) stack R\d+ off=(?P<off>-?\d+) "
+        r"size=(?P<size>\d+)",
+        "{helper}() is given more bytes than the local variable has",
+        "give it the size of the variable, as in  sizeof(key)",
+        when=lambda told: _calls(told) and _past_the_frame(told),
+    ),
     Rule(
         "packet-far",
         r"invalid access to packet, off=(?P<off>6553\d) size=\d+, R(?P<reg>\d+)",
@@ -362,6 +386,15 @@ RULES = [
         "this line uses a global variable, and programs in BCC's dialect have none",
         "keep it in an array map of one entry, or write the program in libbpf's dialect",
         when=lambda told: _is_address_0(_origin(told)),
+    ),
+    Rule(
+        "null-check",
+        r"R(?P<reg>\d+) invalid mem access '(scalar|inv)'",
+        "this pointer is NULL on a way that leads here, and this line follows it anyway",
+        "check the pointer before this line, as in  if (!{var}) return {pass};",
+        _made,
+        "NULL comes from here",
+        when=lambda told: _is_null(_origin(told)),
     ),
     Rule(
         "no-pointer",

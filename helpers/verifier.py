@@ -52,6 +52,9 @@ def explain(
     here, cause = view.where(told), None
     if rule.cause and (before := rule.cause(told)) and before is not walk.end:
         cause = view.mark(before, rule.cause_is)
+        if cause and _aside(before, cause):
+            start, end = code(cause.text)
+            cause = replace(cause, start=start, end=end)
     if here and not lines:
         here = _by_variable(here, cause) or here
     names = _names(told, here, cause, source)
@@ -65,6 +68,12 @@ def explain(
         rule=rule.name,
         log=log,
     )
+
+
+def _aside(step: Step, mark: Mark) -> bool:
+    """Is the column that of something else: of what a constant, or an argument, is made for?"""
+    constant = re.search(r" = (-?\d+|0x\w+)$", step.code)
+    return bool(constant or (re.match(r"\w+\s*\(", mark.marked) and "call " not in step.code))
 
 
 class _View:
@@ -226,11 +235,12 @@ def _names(told: Told, here: Mark | None, cause: Mark | None, source: str) -> di
     shown = here.text[here.start : here.end] if here else ""
     used = re.search(r"[A-Za-z_]\w*", shown)
     made = re.search(r"\b(\w+)\s*=[^=]", cause.text) if cause else None
-    index = re.search(r"\[\s*(\w+)\s*\]", shown)
+    index = re.search(r"\[\s*([A-Za-z_]\w*)\s*\]", shown)
     end = re.search(r"(\w+)\s*=[^,;=]*->\s*data_end\b", source)
     names["pass"] = "XDP_PASS" if "xdp_md" in source else "0"
     names["helper"] = names.get("helper") or _helper(told.walk.end) or "the helper"
-    names["var"] = made[1] if made else used[0] if used else "pointer"
+    named = made and here and re.search(rf"\b{made[1]}\b", shown)
+    names["var"] = made[1] if made and named else used[0] if used else "pointer"
     names["index"] = index[1] if index else "index"
     names["past"] = f"&{shown} + 1" if "[" in shown else f"{used[0] if used else 'pointer'} + 1"
     names["end"] = end[1] if end else "data_end"
