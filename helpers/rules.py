@@ -326,7 +326,7 @@ RULES = [
     ),
     Rule(
         "constant-size",
-        r"R(?P<reg>\d) is not a known constant",
+        r"R(?P<reg>\d) (is not a known constant|unbounded size, use 'var &= const')",  # new, 5.10
         "the kernel must know this size before the program runs",
         "reserve the largest size, or send a record of any length with bpf_ringbuf_output()",
         _varies,

@@ -203,6 +203,7 @@ OTHER_KERNELS = {
     # 5.10 and 6.1 say some things in other words than this kernel does.
     "null-check": "R0 invalid mem access 'mem_or_null'",
     "no-pointer": "R0 invalid mem access 'inv'",
+    "constant-size": "R2 unbounded size, use 'var &= const' or 'if (var < const)'",
     "lost-pointer": "corrupted spill memory",
     "stack-bounds": "R2 unbounded indirect variable offset stack access",
     "unwritten-stack": "invalid indirect read from stack off -8+4 size 8",
