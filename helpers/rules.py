@@ -528,6 +528,7 @@ RULES = [
     Rule(
         "sleepable",
         r"helper call might sleep in a non-sleepable prog"
+        r"|sleepable helper (?P<helper>\w+)#\d+ in non-sleepable prog"  # 7.2
         rf"|unknown func {_MAY_SLEEP}#\d+|cannot use helper {_MAY_SLEEP}#\d+",
         "{helper}() may sleep, and this program runs where nothing may",
         'ask for a program that may sleep, where its type has such, as in  SEC("uprobe.s")',

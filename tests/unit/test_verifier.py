@@ -200,9 +200,10 @@ def test_a_log_that_ran_full_names_no_end() -> None:
 
 
 OTHER_KERNELS = {
-    # 5.10 and 6.1 say some things in other words than this kernel does.
+    # 5.10, 6.1 and 7.2 say some things in other words than this kernel does.
     "null-check": "R0 invalid mem access 'mem_or_null'",
     "no-pointer": "R0 invalid mem access 'inv'",
+    "sleepable": "sleepable helper bpf_copy_from_user#148 in non-sleepable prog",
     "constant-size": "R2 unbounded size, use 'var &= const' or 'if (var < const)'",
     "lost-pointer": "corrupted spill memory",
     "stack-bounds": "R2 unbounded indirect variable offset stack access",
