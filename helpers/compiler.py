@@ -10,9 +10,10 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from helpers import kernel
+from helpers.diagnostics import Diagnostic, Mark, word
 from helpers.errors import CompileError, NotFound
 
 
@@ -98,7 +99,7 @@ def compiled(
         command = [clang, *flags, "-MD", "-MF", "needs", name, "-o", product, *libraries]
         done = subprocess.run(command, cwd=work, capture_output=True, text=True, errors="replace")
         if done.returncode:
-            compile_failed(name, done.stderr)
+            compile_failed(name, done.stderr, text)
         paths = (work / "needs").read_text().replace("\\\n", " ").split()[2:]
         found = {path: _stamp(path) for path in paths if path != name}
         (cache / key).mkdir(mode=0o700, exist_ok=True)
@@ -122,15 +123,132 @@ def _stamp(path: str) -> list[int]:
 
 
 _COMPLAINT = "error:|undefined reference|cannot find -l"  # of the compiler, or of the linker
+_PLACE = re.compile(
+    r"(?P<file>[^:\s]+):(?P<line>\d+):(?P<column>\d+): (?:fatal )?error: (?P<says>.*)"
+)
+_KERNEL_TYPES = "[us](8|16|32|64)|be(16|32|64)|bool|size_t"
 
 
-def compile_failed(name: str, said: str) -> NoReturn:
-    """Raise the ``CompileError`` for what clang said: its first complaint, with its place."""
+class _Complaint(NamedTuple):
+    """What clang says, and what to write instead; names in braces are groups of the pattern.
+
+    ``means`` is for words that need others.
+    """
+
+    rule: str
+    says: str
+    help: str
+    means: str = ""
+
+
+_COMPLAINTS = [
+    _Complaint("misspelt", r"did you mean (?:to use )?'(?P<meant>[^']+)'", "write {meant}"),
+    _Complaint("missing-sign", r"expected '(?P<sign>[;)\]])'", "write {sign} here"),
+    _Complaint(
+        "kernel-type",
+        rf"(?:unknown type name|undeclared identifier) '(?P<type>{_KERNEL_TYPES})'",
+        "write {type}",
+    ),
+    _Complaint(
+        "unknown-type",
+        r"unknown type name '",
+        "include the header that declares it, before this line",
+    ),
+    _Complaint(
+        "unknown-function",
+        r"(?:call to undeclared (?:library )?function"
+        r"|implicit\w* declar\w+ (?:of|library) function) '\w+'",
+        "call a helper, see bpf-helpers(7), or a function of your own above this one",
+    ),
+    _Complaint(
+        "undeclared",
+        r"undeclared identifier '(?P<name>\w+)'",
+        "declare {name} before this line, or include the header that does",
+    ),
+    _Complaint(
+        "wrong-member",
+        r"no member named '\w+' in '(?:struct |union )?(?P<struct>\w+)'",
+        "{members}",
+    ),
+    _Complaint(
+        "undefined-struct",
+        r"incomplete definition of type '(?:struct |union )?(?P<struct>\w+)'",
+        "include the header that defines {struct}, before this line",
+    ),
+    _Complaint(
+        "no-header", r"' file not found", "look at the header's name, and at what is installed"
+    ),
+    _Complaint(
+        "stack-size",
+        r"BPF stack limit of 512 bytes is exceeded",
+        "move the large variable into a map, such as a per-CPU array of one entry",
+        "this function needs more than the 512 bytes of stack that a program has",
+    ),
+]
+
+
+def compile_failed(name: str, said: str, text: str = "") -> NoReturn:
+    """Raise the ``CompileError`` for what clang said of ``text``: its first complaint."""
     lines = said.strip().splitlines()
     first = next((i for i, line in enumerate(lines) if re.search(_COMPLAINT, line)), 0)
-    # From clang 17 on a margin with the line's number stands before the C: it is said above.
-    shown = "\n".join(re.sub(r"^ +\d* +\| ", "", line) for line in lines[first : first + 3])
+    complaint = lines[first] if lines else ""
+    place = _PLACE.match(complaint)
+    says = place["says"] if place else re.sub(r"^(fatal )?error: ", "", complaint)
+    known = next((one for one in _COMPLAINTS if re.search(one.says, says)), None)
     count = sum("error:" in line for line in lines)
     others = "is 1 more error" if count == 2 else f"are {count - 1} more errors"
-    more = f"\nThere {others}; mend this one first." if count > 1 else ""
-    raise CompileError(f"{name} does not compile. clang says:\n{shown}{more}", said)
+    raise CompileError(
+        Diagnostic(
+            f"{name} does not compile: {(known and known.means) or says}",
+            name,
+            _shown(place, lines[first + 1 :], name, text) if place else None,
+            help=_help(known, says, text) if known else "",
+            said=complaint.strip(),
+            who="clang",
+            more=f"There {others}; mend this one first." if count > 1 else "",
+            rule=known.rule if known else "",
+            log=said.strip() if len(lines) > 1 else "",
+        ),
+        said,
+    )
+
+
+def _shown(place: re.Match[str], below: list[str], name: str, text: str) -> Mark:
+    """The line that clang complains of, with what it means by the column."""
+    number, column = int(place["line"]), int(place["column"])
+    source = text.splitlines()
+    if place["file"] == name and number <= len(source):
+        line = source[number - 1]
+    else:
+        # From clang 17 on a margin with the line's number stands before the C.
+        line = re.sub(r"^ +\d* +\| ", "", below[0]) if below else ""
+    at = len(line.encode()[: column - 1].decode(errors="ignore"))
+    return Mark(place["file"], number, line, *word(line, at))
+
+
+def _help(known: _Complaint, says: str, text: str) -> str:
+    found = re.search(known.says, says)
+    names = found.groupdict("") if found else {}
+    if kind := names.get("type"):
+        names["type"] = _type(kind)
+    if struct := names.get("struct"):
+        names["members"] = _members(struct, text)
+    return known.help.format(**names)
+
+
+def _type(kind: str) -> str:
+    """How a kernel's type is written where a program includes no header of the kernel's own."""
+    if kind == "bool":
+        return "int, or include vmlinux.h, which declares bool"
+    if kind == "size_t":
+        return "__u64, or include vmlinux.h, which declares size_t"
+    return f"__{kind}: the short name is BCC's, and vmlinux.h's"
+
+
+def _members(struct: str, text: str) -> str:
+    """What a struct of the text has instead."""
+    body = re.search(rf"\b(?:struct|union)\s+{re.escape(struct)}\s*\{{([^{{}}]*)\}}", text)
+    names = re.findall(r"(\w+)\s*(?:\[[^]]*\]\s*)*[;,:]", body[1]) if body else []
+    if names:
+        return f"{struct} has {', '.join(names)}"
+    return f"look at the declaration of {struct}: is the name spelt as it is there?"

@@ -16,17 +16,15 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, NoReturn
-
-import numpy as np
+from typing import Any, NamedTuple, NoReturn
 
 from helpers import attach, kernel, verifier
 from helpers.attach import Function, Link
 from helpers.btf import Types
 from helpers.compiler import compile_failed, compile_object
+from helpers.diagnostics import Diagnostic, Mark, expression
 from helpers.errors import (
     BpfError,
-    CompileError,
     LayoutError,
     NotFound,
     PermissionNeeded,
@@ -35,6 +33,7 @@ from helpers.errors import (
     describe,
 )
 from helpers.libbpf import LOG_SIZE, lib, messages
+from helpers.lineinfo import LineInfo
 from helpers.maps import BpfMap
 
 # BCC has no SEC(): what a function is attached to follows from its context argument.
@@ -45,7 +44,10 @@ _BCC_CONTEXTS = {
     "bpf_perf_event_data": attach.PERF_EVENT,
     "sk_msg_md": attach.SK_MSG,
 }
+# A call of what is not there would be no error: BCC leaves out all code from there on.
+_WARNINGS = ["-Wno-everything", "-Werror=implicit-function-declaration"]
 _PER_CPU_LIMIT = 32768  # bytes a value: PCPU_MIN_UNIT_SIZE of <linux/percpu.h>
+_STATISTICS = 4  # BPF_LOG_STATS of <linux/bpf_verifier.h>: the verdict, without the way to it
 _NO_PREALLOC, _NO_COMMON_LRU = 1 << 0, 1 << 1  # BPF_F_… of <linux/bpf.h>
 
 
@@ -65,33 +67,14 @@ def load_libbpf(text: str, name: str, flags: list[str], given: Mapping[str, BpfM
     path = compile_object(text, name, flags)
     so = lib()
     with messages() as said:
-        obj = so.bpf_object__open_file(os.fsencode(path), None)
-        if not obj:
-            number = ctypes.get_errno()
-            unknown = re.search(r"failed to find BTF for extern '(\w+)'", "\n".join(said))
-            if unknown:
-                raise NotFound(
-                    f"{name} calls {unknown[1]}(), and nothing of that name can be linked.\n"
-                    "A BPF program has no C library. It may call helpers, see bpf-helpers(7), and "
-                    "functions of its own.",
-                    number,
-                )
-            raise BpfError(f"{name} is no BPF object (errno {describe(number)}).\n{_tail(said)}")
-        try:
-            _reuse(obj, name, given)
-        except BaseException:
-            so.bpf_object__close(obj)
-            raise
-        logs = {}
-        for function in _each(so.bpf_object__next_program, obj):
-            # Its pages are zero, and cost nothing untouched; malloc() would have to clear them.
-            log = np.frombuffer(mmap.mmap(-1, LOG_SIZE), "u1")
-            so.bpf_program__set_log_buf(function, log.ctypes.data, LOG_SIZE)
-            logs[so.bpf_program__name(function).decode()] = log
+        obj = _open(path, text, name, given, said)
+        logs = _keep_logs(obj)
         error = so.bpf_object__load(obj)
     if error:
         try:
-            _load_failed(obj, -error, text, name, logs, said)
+            if error == -errno.ENOSPC:
+                error, logs = _verdict_alone(path, name, given, logs) or (error, logs)
+            _load_failed(obj, -error, text, name, path, logs, said)
         finally:
             so.bpf_object__close(obj)
     maps = {}
@@ -107,6 +90,84 @@ def load_libbpf(text: str, name: str, flags: list[str], given: Mapping[str, BpfM
         hook = so.bpf_program__expected_attach_type(one)
         functions[title] = Function(title, kind, fd, hook, _attacher(one, title))
     return Loaded(functions, maps, lambda: so.bpf_object__close(obj))
+
+
+def _not_linked(unknown: re.Match[str], text: str, name: str, number: int) -> NotFound:
+    """The error for a call of a function that is neither a helper nor in the text."""
+    here = None
+    for at, line in enumerate(text.splitlines(), 1):
+        if call := re.search(rf"\b{unknown[1]}\s*\(", line):
+            here = Mark(name, at, line, *expression(line, call.start()))
+    error = NotFound("", number)
+    error.diagnostic = Diagnostic(
+        f"{name} calls {unknown[1]}(), and nothing of that name can be linked",
+        name,
+        here,
+        help="A BPF program has no C library. It may call helpers, see bpf-helpers(7), and "
+        "functions of its own.",
+        said=unknown[0],
+        who="libbpf",
+        rule="not-linked",
+    )
+    error.message = str(error.diagnostic)
+    return error
+
+
+def _open(path: Path, text: str, name: str, given: Mapping[str, BpfMap], said: list[str]) -> int:
+    """Open an object, for the caller to close; ``said`` is where libbpf's messages go."""
+    so = lib()
+    obj: int = so.bpf_object__open_file(os.fsencode(path), None)
+    if not obj:
+        number = ctypes.get_errno()
+        unknown = re.search(r"failed to find BTF for extern '(\w+)'", "\n".join(said))
+        if unknown:
+            raise _not_linked(unknown, text, name, number)
+        raise BpfError(f"{name} is no BPF object (errno {describe(number)}).\n{_tail(said)}")
+    try:
+        _reuse(obj, name, given)
+    except BaseException:
+        so.bpf_object__close(obj)
+        raise
+    return obj
+
+
+def _keep_logs(obj: int, level: int = 0) -> dict[str, Any]:
+    """Have the verifier's log of each program kept: the buffers, by the programs' names."""
+    logs = {}
+    for function in _each(lib().bpf_object__next_program, obj):
+        # Its pages are zero, and cost nothing untouched; malloc() would have to clear them.
+        log = (ctypes.c_char * LOG_SIZE).from_buffer(mmap.mmap(-1, LOG_SIZE))
+        lib().bpf_program__set_log_buf(function, log, LOG_SIZE)
+        if level:
+            lib().bpf_program__set_log_level(function, level)
+        logs[lib().bpf_program__name(function).decode()] = log
+    return logs
+
+
+def _verdict_alone(
+    path: Path, name: str, given: Mapping[str, BpfMap], logs: Mapping[str, Any]
+) -> tuple[int, dict[str, Any]] | None:
+    """What a log that ran over does not say: the error and the verdict, behind that log's end.
+
+    The kernel says ENOSPC then, whatever it was, and before 6.4 drops the end, where the verdict
+    is. None if it is not the log that had no space.
+    """
+    with messages() as said:
+        obj = _open(path, "", name, given, said)
+        again = _keep_logs(obj, _STATISTICS)
+        error = lib().bpf_object__load(obj)
+    lib().bpf_object__close(obj)
+    if not error:
+        return None
+    whole = dict(logs)
+    for title, log in again.items():
+        if log.value and logs[title].value:
+            walked = logs[title].value
+            if b"\nprocessed " not in walked:
+                full = verifier.FULL.encode()
+                walked = b"\n".join([walked.rpartition(b"\n")[0], full, log.value])
+            whole[title] = ctypes.create_string_buffer(walked)
+    return error, whole
 
 
 def _reuse(obj: int, name: str, given: Mapping[str, BpfMap]) -> None:
@@ -165,13 +226,20 @@ def _attacher(function: int, name: str) -> Callable[[], Link]:
 
 
 def _load_failed(
-    obj: int, number: int, text: str, name: str, logs: Mapping[str, np.ndarray], said: list[str]
+    obj: int,
+    number: int,
+    text: str,
+    name: str,
+    path: Path,
+    logs: Mapping[str, Any],
+    said: list[str],
 ) -> NoReturn:
     for title, log in logs.items():
-        if log[0]:
-            full = ctypes.string_at(log.ctypes.data).decode(errors="replace")
+        if log.value:
+            full = log.value.decode(errors="replace")
             _check_tail_calls(obj, number, title, full, name)
-            raise VerifierError(verifier.explain(full, text, name), full, number)
+            found = verifier.explain(full, text, name, LineInfo(path), title)
+            raise VerifierError(found, title, number)
     if number in (errno.EPERM, errno.EACCES):
         raise PermissionNeeded(f"load {name} into the kernel")
     if number == errno.ENOSYS:
@@ -305,11 +373,11 @@ def load_bcc(text: str, name: str, flags: list[str]) -> Loaded:
     before = _map_fds()
     with _stderr() as said:
         try:
-            module = bcc.BPF(text=text.encode(), cflags=["-w", *flags])
+            module = bcc.BPF(text=text.encode(), cflags=[*_WARNINGS, *flags])
         except Exception as error:  # BCC raises nothing finer
             for fd in _map_fds() - before:  # it leaves the maps that it made before it failed
                 os.close(fd)
-            _bcc_failed(text, name, str(error), said(), CompileError)
+            _bcc_failed(text, name, str(error), said())
     functions = {}
     for i in range(native.bpf_num_functions(module.module)):
         title = native.bpf_function_name(module.module, i).decode()
@@ -319,7 +387,7 @@ def load_bcc(text: str, name: str, flags: list[str]) -> Loaded:
                 loaded = module.load_func(title.encode(), kind)
             except Exception as error:
                 kernel.free_bcc(module)
-                _bcc_failed(text, name, str(error), said(), VerifierError)
+                _bcc_failed(text, name, str(error), said(), title)
         functions[title] = Function(title, kind, loaded.fd)
     maps = {}
     for i in range(native.bpf_num_tables(module.module)):
@@ -360,7 +428,7 @@ def _survives_bcc(text: str, name: str, flags: list[str], version: str) -> None:
     mark = kernel.cache_dir("bcc") / key.hexdigest()[:32]
     if mark.exists():
         return
-    command = [sys.executable, "-c", _TRIAL, "-w", *flags]
+    command = [sys.executable, "-c", _TRIAL, *_WARNINGS, *flags]
     done = subprocess.run(command, input=text.encode(), capture_output=True)
     if b"survived" in done.stdout:
         mark.touch()
@@ -370,7 +438,7 @@ def _survives_bcc(text: str, name: str, flags: list[str], version: str) -> None:
     found = re.search(r"in function (\w+)[^:]*: (.+)", said)
     if found:
         said = f"error: in function {found[1]}: {found[2]}"
-    compile_failed(name, said or f"error: BCC ended with status {done.returncode}")
+    compile_failed(name, said or f"error: BCC ended with status {done.returncode}", text)
 
 
 def _bcc_kind(text: str, function: str) -> int:
@@ -381,9 +449,8 @@ def _bcc_kind(text: str, function: str) -> int:
     return _BCC_CONTEXTS.get(match[1] if match else "", attach.TRACEPOINT)
 
 
-def _bcc_failed(
-    text: str, name: str, error: str, said: str, kind: type[CompileError] | type[VerifierError]
-) -> NoReturn:
+def _bcc_failed(text: str, name: str, error: str, said: str, title: str = "") -> NoReturn:
+    """Raise what it was that failed: compiling, or loading the program ``title``."""
     said = said.replace("/virtual/main.c", name)
     if os.geteuid() and ("super-user" in error or "Operation not permitted" in error + said):
         raise PermissionNeeded(f"load {name} into the kernel")
@@ -396,9 +463,9 @@ def _bcc_failed(
             "A ring buffer takes a power of two of pages, and other maps at least one entry.",
             number,
         )
-    if kind is CompileError:
-        compile_failed(name, said or error)
-    raise VerifierError(verifier.explain(said, text, name), said)
+    if not title:
+        compile_failed(name, said or error, text)
+    raise VerifierError(verifier.explain(said, text, name), title)
 
 
 _stderr_lock = threading.Lock()

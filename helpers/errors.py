@@ -6,13 +6,23 @@ word. In a notebook they print as their message alone, without our frames above 
 
 import errno as _errno
 import os
+import sys
+
+from helpers.diagnostics import Diagnostic
 
 # Two names for one number in Linux: Python gives the other, the kernel's source this one.
 _NAMES = {**_errno.errorcode, _errno.EOPNOTSUPP: "EOPNOTSUPP"}
 
 
 class BpfError(OSError):
-    """A failed BPF operation: a message for the learner, and the kernel's errno (0 if none)."""
+    """A failed BPF operation: a message for the learner, and the kernel's errno (0 if none).
+
+    ``diagnostic`` is the fault in the learner's C, where it was found there: the same words, which
+    JupyterLab shows as HTML.
+    """
+
+    diagnostic: Diagnostic | None = None
+    _shown: int | None = None
 
     def __init__(self, message: str, errno: int = 0) -> None:
         super().__init__(errno, message)
@@ -31,6 +41,14 @@ class BpfError(OSError):
 
     def _render_traceback_(self) -> list[str]:
         # IPython asks for this instead of printing frames: the message is the whole story.
+        shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+        if self.diagnostic and shell and hasattr(shell, "kernel"):  # a notebook, and no terminal
+            from IPython.display import display
+
+            if self._shown != shell.execution_count:  # IPython asks more than once
+                display(self.diagnostic)
+            self._shown = shell.execution_count
+            return [f"{type(self).__name__}: {self.message.partition(chr(10))[0]}"]
         return [f"{type(self).__name__}: {self.message}"]
 
 
@@ -44,17 +62,19 @@ def _rebuild(cls: type[BpfError], state: dict[str, object], errno: int) -> BpfEr
 class CompileError(BpfError):
     """clang refused the C: ``text`` holds what it said."""
 
-    def __init__(self, message: str, text: str = "") -> None:
-        super().__init__(message)
+    def __init__(self, said: Diagnostic | str, text: str = "") -> None:
+        super().__init__(str(said))
         self.text = text
+        self.diagnostic = said if isinstance(said, Diagnostic) else None
 
 
 class VerifierError(BpfError):
-    """The kernel's verifier refused the program: ``log`` holds its whole log."""
+    """The kernel's verifier refused ``program``: ``log`` holds its whole log."""
 
-    def __init__(self, message: str, log: str = "", errno: int = _errno.EACCES) -> None:
-        super().__init__(message, errno)
-        self.log = log
+    def __init__(self, said: Diagnostic, program: str, errno: int = _errno.EACCES) -> None:
+        super().__init__(str(said), errno)
+        self.diagnostic, self.program = said, program
+        self.log = said.log
 
 
 class MissingKey(BpfError, KeyError):

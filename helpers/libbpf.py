@@ -172,6 +172,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "bpf_program__type": (_int, [_ptr]),
     "bpf_program__fd": (_int, [_ptr]),
     "bpf_program__set_log_buf": (_int, [_ptr, _ptr, _size]),
+    "bpf_program__set_log_level": (_int, [_ptr, _u32]),
     "bpf_program__attach": (_ptr, [_ptr]),
     "bpf_program__expected_attach_type": (_int, [_ptr]),
     "bpf_link__destroy": (_int, [_ptr]),

@@ -1,161 +1,263 @@
-"""From the verifier's log to a message: which line, which rule, what to write instead.
+"""From the verifier's log to a diagnostic: which expression, which rule, what to write instead.
 
-What the kernel says is matched against rules that we have met and tested; anything else is shown
-as it is, beside its source line, and never explained by guesswork.
+All of it comes from the log and from BTF line information, so any kernel will do. What is not
+recognised is shown as it is, beside its source line, and never explained by guesswork.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import replace
+from itertools import pairwise
 
-_SOURCE = re.compile(r"^; (?P<text>.*?)(?: @ (?P<file>[^@]+):(?P<line>\d+))?$")
-_STEP = re.compile(r"^(; |\d+: |from \d+)")  # what it walked through, as opposed to its verdict
-_NOISE = re.compile(r"^(verification time|stack depth|(cur|old) state:|R\d+(_w)?=|-- |\s|$)")
+from helpers import kernel
+from helpers.diagnostics import Diagnostic, Mark, argument, code, expression
+from helpers.lineinfo import Function, LineInfo, Place
+from helpers.rules import Told, recognise
+from helpers.walk import FULL, Step, Walk, read
 
+__all__ = ["FULL", "explain"]
 
-@dataclass(frozen=True)
-class Rule:
-    """``says`` matches the kernel's sentence; ``cause`` the earlier source line to show, if any."""
-
-    says: str
-    error: str
-    help: str
-    cause: str = ""
-    cause_is: str = ""
-
-
-RULES = [
-    Rule(
-        r"invalid mem access 'map_value_or_null'",
-        "the lookup may have returned NULL, and this line follows the pointer anyway",
-        "check the pointer before this line, as in  if (!value) return XDP_PASS;",
-        r"bpf_map_lookup_elem|\.lookup\(",
-        "NULL when the key is absent",
-    ),
-    Rule(
-        r"invalid mem access '(ringbuf_)?(alloc_)?mem_or_null'",
-        "the reservation may have returned NULL, and this line follows the pointer anyway",
-        "check the pointer before this line, as in  if (!event) return 0;",
-        r"bpf_ringbuf_reserve",
-        "NULL when the ring is full",
-    ),
-    Rule(
-        r"invalid access to packet",
-        "this line reads packet bytes that may lie behind the packet's end",
-        "compare with data_end before this line, as in  if ((void *)(eth + 1) > data_end) return "
-        "XDP_PASS;",
-    ),
-    Rule(
-        r"invalid access to map value|(min|max) value is (outside|negative)|unbounded memory",
-        "this line may reach outside the map's value",
-        "check the index against the size of the value before this line",
-    ),
-    Rule(
-        r"invalid (indirect )?(read|access) (from|to) stack|invalid read from stack",
-        "this line passes stack bytes that were never written; padding between fields counts too",
-        "zero the whole variable first, as in  struct conn_key key = {};  "
-        "or __builtin_memset(&key, 0, sizeof(key));",
-    ),
-    Rule(
-        r"!read_ok",
-        "this line uses a variable that has no value yet",
-        "give it a value on every path that leads here",
-    ),
-    Rule(
-        r"combined stack size|invalid (variable-offset )?write to stack",
-        "the program needs more than the 512 bytes of stack that it has",
-        "move the large variable into a map, such as a per-CPU array of one entry",
-    ),
-    Rule(
-        r"back-edge|infinite loop detected|too many instructions|program is too large",
-        "the verifier cannot see this loop end",
-        "give the loop a constant bound, as in  for (int i = 0; i < 16; i++)",
-    ),
-    Rule(
-        r"is not a known constant",
-        "the kernel must know this size before the program runs",
-        "reserve the largest size, or send a record of any length with bpf_ringbuf_output()",
-    ),
-    Rule(
-        r"Unreleased reference",
-        "a path through the program keeps what it reserved",
-        "submit or discard the reservation on every path",
-    ),
-    Rule(
-        r"unknown func|cannot use helper|not allowed in|helper call is not allowed",
-        "this type of program may not call this helper",
-        "look up which program types have it in bpf-helpers(7)",
-    ),
-    Rule(
-        r"GPL.restricted|cannot call GPL",
-        "this helper is only for programs under a GPL-compatible license",
-        'declare  char LICENSE[] SEC("license") = "Dual MIT/GPL";',
-    ),
-]
+_BCC_FILE = "main.c"  # what BCC calls the copy that it compiles
+_TAIL = 2_000_000  # characters of a log that are read: its end
+_TYPES = {
+    "scalar": "a number",
+    "inv": "a number",
+    "fp": "the address of a local variable",
+    "ctx": "the context",
+    "map_ptr": "a map",
+    "map_value": "a pointer into a map's value",
+    "pkt": "a pointer into the packet",
+    "pkt_end": "the end of the packet",
+    "ringbuf_mem": "a reservation in a ring buffer",
+    "alloc_mem": "a reservation in a ring buffer",
+}
 
 
-@dataclass(frozen=True)
-class Line:
-    """A source line as the log names it; ``number`` is None when it cannot be told."""
+def explain(
+    log: str, source: str, name: str, lines: LineInfo | None = None, program: str = ""
+) -> Diagnostic:
+    """The diagnostic for the ``log`` of a program whose C is ``source``, of the file ``name``.
 
-    text: str
-    number: int | None
-
-
-def explain(log: str, source: str, name: str) -> str:
-    """The diagnostic for a verifier ``log`` of a program whose C text is ``source``."""
-    said, lines = _read(log, source, name)
-    rule = next((r for r in RULES if re.search(r.says, "\n".join(said))), None)
-    here = lines[-1] if lines else None
-    cause = None
-    if rule and rule.cause:
-        cause = next((s for s in reversed(lines[:-1]) if re.search(rule.cause, s.text)), None)
-    out = [rule.error if rule else "the verifier refused this program"]
-    if here:
-        out += _picture(here, cause, name, rule.cause_is if rule else "")
-    if rule:
-        out.append(f"help: {rule.help}")
-    out.append(f"(the kernel said: {said[0] if said else 'nothing'})")
-    return "\n".join(out)
-
-
-def _read(log: str, source: str, name: str) -> tuple[list[str], list[Line]]:
-    """The verifier's sentences, and the source lines that it walked through to get there."""
-    rows = log.partition("\nprocessed ")[0].splitlines()  # BCC adds hints of its own behind that
-    last = max((i for i, row in enumerate(rows) if _STEP.match(row)), default=-1)
-    said = [row.strip() for row in rows[last + 1 :] if not _NOISE.match(row)]
-    text = [line.strip() for line in source.splitlines()]
-    seen = [match for row in rows if (match := _SOURCE.match(row))]
-    # BCC compiles a rewritten copy: our lines, further down, some of them changed. Those that are
-    # the same and unique tell how far their neighbours were moved.
-    moved = {}
-    for match in seen:
-        if (
-            match["line"]
-            and match["file"].strip() != name
-            and text.count(match["text"].strip()) == 1
-        ):
-            moved[int(match["line"])] = text.index(match["text"].strip()) + 1
-    lines = []
-    for match in seen:
-        words, number = match["text"].strip(), None
-        if match["line"]:
-            number = given = int(match["line"])
-            if match["file"].strip() != name:
-                near = min(moved, key=lambda known: abs(known - given), default=None)
-                number = None if near is None else given - near + moved[near]
-        elif text.count(words) == 1:  # kernels before 6.9 give the text without the number
-            number = text.index(words) + 1
-        known = number is not None and 0 < number <= len(text)
-        lines.append(Line(text[number - 1], number) if known and number else Line(words, None))
-    return said, lines
+    With the ``lines`` of its object, and the name of the ``program`` in it, the expression is
+    known. Without them, as with BCC, it is looked for in the line that the log names.
+    """
+    walk = read(log[-_TAIL:])
+    view = _View(walk, source, name, lines, program)
+    said = walk.said[0] if walk.said else ""
+    known = recognise(walk)
+    if not known:
+        here = view.mark(walk.end) or view.named()
+        error = "the verifier refused this program"
+        return Diagnostic(error, name, here, said=said, log=log)
+    rule, told = known
+    here, cause = view.where(told), None
+    if rule.cause and (before := rule.cause(told)) and before is not walk.end:
+        cause = view.mark(before, rule.cause_is)
+        if cause and _aside(before, cause):
+            start, end = code(cause.text)
+            cause = replace(cause, start=start, end=end)
+    if here and not lines:
+        here = _by_variable(here, cause) or here
+    names = _names(told, here, cause, source)
+    return Diagnostic(
+        rule.error.format(**names),
+        name,
+        here,
+        cause,
+        rule.help.format(**names),
+        next((one for one in walk.said if re.search(rule.says, one)), said),
+        rule=rule.name,
+        log=log,
+    )
 
 
-def _picture(here: Line, cause: Line | None, name: str, cause_is: str) -> list[str]:
-    width = len(str(here.number or (cause and cause.number) or ""))
-    place = f"{name}:{here.number}" if here.number else name
-    rows = [f"{' ' * width}--> {place}", f"{' ' * width} |"]
-    shown = [(cause, "-", cause_is)] if cause and cause.number != here.number else []
-    for line, mark, note in [*shown, (here, "^", "")]:
-        rows.append(f"{line.number or '':>{width}} | {line.text}")
-        rows.append(f"{' ' * width} | {mark * len(line.text)} {note}".rstrip())
-    return [*rows, f"{' ' * width} |"]
+def _aside(step: Step, mark: Mark) -> bool:
+    """Is the column that of something else: of what a constant, or an argument, is made for?"""
+    constant = re.search(r" = (-?\d+|0x\w+)$", step.code)
+    return bool(constant or (re.match(r"\w+\s*\(", mark.marked) and "call " not in step.code))
+
+
+class _View:
+    """The learner's source, as the steps of a walk came from it."""
+
+    def __init__(
+        self, walk: Walk, source: str, name: str, lines: LineInfo | None, program: str
+    ) -> None:
+        self._walk, self._name, self._lines = walk, name, lines
+        self._functions = _layout(walk, lines, program) if lines else {}
+        self._text = source.splitlines()
+        self._bare = [line.strip() for line in self._text]
+        # BCC compiles a rewritten copy: our lines, further down, some of them changed. Those that
+        # are the same and unique tell how far their neighbours were moved.
+        self._moved = {
+            step.line: self._bare.index(step.text) + 1
+            for step in walk.steps
+            if step.file == _BCC_FILE != name and self._bare.count(step.text) == 1
+        }
+
+    def mark(self, step: Step | None, note: str = "") -> Mark | None:
+        """The expression that a step came from."""
+        while step:
+            if place := self._place(step.insn):
+                return self._at(place, note)
+            if step.text and not (step.sure and self._functions.get(self._start(step.insn))):
+                mark = self._line(step.text, step.file, step.line, note)
+                return _call(mark, step.code)
+            # Code of the compiler's own belongs to no line: what led there does.
+            step = self._walk.steps[step.before] if step.before >= 0 else None
+        return None
+
+    def named(self, note: str = "") -> Mark | None:
+        """The line that the log named last."""
+        text, file, line = self._walk.seen
+        return self._line(text, file, line, note) if text else None
+
+    def where(self, told: Told) -> Mark | None:
+        """The place of a verdict, which may name an instruction, or a register of a call."""
+        groups = told.match.groupdict()
+        step, number = self._walk.end, groups.get("insn") or groups.get("from")
+        if number and (last := self._walk.last(int(number))):
+            step = last
+        if step and not self._walk.whole:
+            # An old kernel's log that ran full: its end is not where the verdict was.
+            step = self._walk.follows(groups["reg"]) if groups.get("reg") else None
+            return self.mark(step) or self.mark(self._walk.end, "the log was full here")
+        if step is None:
+            return self._unwalked(int(number) if number else None, "calls" in groups)
+        mark = self.mark(step)
+        if mark and groups.get("reg") and step.code.startswith("call bpf_"):
+            called = _helper(step)
+            if mark.text[mark.start :].startswith((called, f"bpf_{called}")):
+                found = argument(mark.text, mark.start, int(groups["reg"]))
+                mark = replace(mark, start=found[0], end=found[1]) if found else mark
+        return mark
+
+    def _unwalked(self, insn: int | None, calls: bool) -> Mark | None:
+        """The place of a verdict that came before the first step, or after the last one."""
+        place: Place | None = None
+        if self._lines and insn is not None:
+            place = self._place(insn)
+        elif self._lines and calls and (main := self._functions.get(0)):
+            place = self._lines.deepest(main)
+        elif self._lines:
+            place = self._lines.open_end()
+        return self._at(place, "") if place else self.named()
+
+    def _start(self, insn: int) -> int:
+        return max(start for start in self._walk.starts if start <= insn)
+
+    def _place(self, insn: int) -> Place | None:
+        """What line information says of an instruction."""
+        start = self._start(insn)
+        function = self._functions.get(start)
+        return self._lines.place(function, insn - start) if self._lines and function else None
+
+    def _at(self, place: Place, note: str) -> Mark:
+        mark = self._line(place.text, place.file, place.line, note)
+        if place.column:
+            start = len(mark.text.encode()[: place.column - 1].decode(errors="ignore"))
+            first, last = expression(mark.text, start)
+            return replace(mark, start=first, end=last)
+        return mark
+
+    def _line(self, text: str, file: str, line: int, note: str) -> Mark:
+        """A line as the log names it, whole."""
+        number: int | None = line or None
+        if line and file == _BCC_FILE != self._name:
+            near = min(self._moved, key=lambda known: abs(known - line), default=None)
+            number = None if near is None else line - near + self._moved[near]
+            file = self._name
+        elif not line:  # kernels before 6.9 name the text alone
+            file = self._name
+            if self._bare.count(text.strip()) == 1:
+                number = self._bare.index(text.strip()) + 1
+        if file == self._name and number:
+            if number <= len(self._text):
+                text = self._text[number - 1]
+            else:
+                number = None
+        return Mark(file, number, text, *code(text), note)
+
+
+def _layout(walk: Walk, lines: LineInfo, program: str) -> dict[int, Function]:
+    """Which function of an object begins at which instruction of the program that was loaded.
+
+    The loader lays the functions that a program calls behind it, one after the other. The log
+    tells where they begin, and what stands in them which is which.
+    """
+    own = [function for function in lines.functions if function.name == program]
+    found = {0: own[0]} if own else {}
+    starts = sorted(walk.starts)
+    for start, end in pairwise([*starts[1:], 1 << 32]):
+        steps = [step for step in walk.steps if start <= step.insn < end and step.sure]
+
+        def fits(function: Function, start: int = start, steps: list[Step] = steps) -> bool:
+            for step in steps:
+                place = lines.place(function, step.insn - start)
+                if (place.text.strip() if place else "") != step.text:
+                    return False
+            return function not in own
+
+        fitting = [function for function in lines.functions if fits(function)]
+        if len(fitting) == 1:
+            found[start] = fitting[0]
+    return found
+
+
+def _helper(step: Step | None) -> str:
+    """The name of the helper that a step calls; empty if it calls none."""
+    found = re.match(r"call (\w+)#", step.code) if step else None
+    return found[1] if found else ""
+
+
+def _call(mark: Mark, what: str) -> Mark:
+    """The mark, drawn in to the call that an instruction is, in either dialect."""
+    found = re.match(r"call bpf_(?:map_)?(\w+?)(?:_elem)?#", what)
+    call = found and re.search(rf"\w*\b(?:bpf_\w*|\w+\.)?{found[1]}\w*\s*\(", mark.text)
+    if not call:
+        return mark
+    start, end = expression(mark.text, call.start())
+    return replace(mark, start=start, end=end)
+
+
+def _by_variable(here: Mark, cause: Mark | None) -> Mark | None:
+    """Where a line follows the pointer that an earlier one made, as far as its text tells."""
+    made = re.search(r"\b(\w+)\s*=[^=]", cause.text) if cause else None
+    used = made and re.search(rf"\*\s*{made[1]}\b|\b{made[1]}\s*(->|\[)", here.text)
+    if not used:
+        return None
+    start, end = expression(here.text, used.start())
+    return replace(here, start=start, end=end)
+
+
+def _names(told: Told, here: Mark | None, cause: Mark | None, source: str) -> dict[str, str]:
+    """What the braces in a rule's texts stand for."""
+    names = {key: value for key, value in told.match.groupdict().items() if value}
+    shown = here.text[here.start : here.end] if here else ""
+    used = re.search(r"[A-Za-z_]\w*", shown)
+    made = re.search(r"\b(\w+)\s*=[^=]", cause.text) if cause else None
+    index = re.search(r"\[\s*([A-Za-z_]\w*)\s*\]", shown)
+    end = re.search(r"(\w+)\s*=[^,;=]*->\s*data_end\b", source)
+    names["pass"] = "XDP_PASS" if "xdp_md" in source else "0"
+    names["helper"] = names.get("helper") or _helper(told.walk.end) or "the helper"
+    named = made and here and re.search(rf"\b{made[1]}\b", shown)
+    names["var"] = made[1] if made and named else used[0] if used else "pointer"
+    names["index"] = index[1] if index else "index"
+    names["past"] = f"&{shown} + 1" if "[" in shown else f"{used[0] if used else 'pointer'} + 1"
+    names["end"] = end[1] if end else "data_end"
+    if kind := names.get("type"):
+        names["type"] = _TYPES.get(kind, f"of the type {kind}")
+    if number := names.get("map"):
+        kinds = kernel.MAP_TYPES
+        names["map"] = kinds[int(number)] if int(number) < len(kinds) else f"number {number}"
+    names["range"] = _range(names.get("range", ""))
+    return names
+
+
+def _range(text: str) -> str:
+    """The kernel's ways to write a range, in words."""
+    if found := re.match(r"\[(-?\d+), (-?\d+)\]", text):
+        return f"{found[1]} to {found[2]}"
+    if found := re.match(r"\(0x(\w+); 0x(\w+)\)", text):  # the bits that are known, and those not
+        known, open_ = int(found[1], 16), int(found[2], 16)
+        return f"{known} to {known | open_}" if open_ else str(known)
+    return text

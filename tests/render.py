@@ -6,6 +6,7 @@ Twice in a row gives the same bytes, figures and measured numbers apart.
 """
 
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -15,6 +16,7 @@ import nbformat
 from nbclient import NotebookClient
 
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+FOLD = re.compile(r"(<details><summary>.*?</summary>).*?(?=</details>)", re.DOTALL)  # a raw log
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -31,6 +33,8 @@ def normalise(notebook: Any) -> Any:
         cell.id = f"cell-{i:02}"
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET_VIEW, None)
+            if html := output.get("data", {}).get("text/html"):
+                output["data"]["text/html"] = FOLD.sub(r"\1", "".join(html))
             if "metadata" in output:
                 output.metadata = {}
     return nbformat.from_dict(notebook)

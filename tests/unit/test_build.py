@@ -103,8 +103,8 @@ def test_user_c_that_does_not_compile(folder: Path) -> None:
     with pytest.raises(CompileError) as caught:
         build(folder / "my_slots.c")
     lines = caught.value.message.splitlines()
-    assert lines[0] == "my_slots.c does not compile. clang says:"
-    assert lines[1].startswith("my_slots.c:8:")
+    assert lines[0].startswith("my_slots.c does not compile: no member named 'map'")
+    assert lines[1].strip() == "--> my_slots.c:8"
     assert "no member named 'map'" in caught.value.text
 
 
@@ -116,7 +116,7 @@ def test_user_c_that_does_not_link() -> None:
 
 def test_kernel_c_that_does_not_compile(folder: Path) -> None:
     (folder / "my_slots.bpf.c").write_text(BPF.replace("__u64", "u64"))
-    with pytest.raises(CompileError, match=r"my_slots.bpf.c does not compile. clang says:\nmy_sl"):
+    with pytest.raises(CompileError, match=r"my_slots.bpf.c does not compile: (.|\n)*__u64"):
         build(folder / "my_slots.c")
 
 

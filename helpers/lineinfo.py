@@ -1,0 +1,165 @@
+"""Which line and column of the C each instruction of an object came from: BTF line information.
+
+Source: Documentation/bpf/btf.rst, .BTF.ext; elf(5).
+"""
+
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+_INSTRUCTION = 8  # bytes
+_FUNCTION, _RELOCATIONS = 2, 9  # STT_FUNC, SHT_REL
+# Of <linux/bpf.h>: exit and jump, call, 64-bit copy and addition; loads and stores by their class.
+_ENDS, _CALL, _COPY, _ADD, _MEMORY = {0x95, 0x05}, 0x85, 0xBF, 0x07, {1, 2, 3}
+_FRAME, _OWN = 10, 1  # the register that points to the stack; a call of a function of one's own
+
+
+class Place(NamedTuple):
+    """Where an instruction came from; ``column`` counts bytes from 1, and is 0 if unknown."""
+
+    file: str
+    line: int
+    column: int
+    text: str
+
+
+class Function(NamedTuple):
+    """A function of an object: where its code lies in a section, in instructions."""
+
+    name: str
+    section: str
+    start: int
+    end: int
+
+
+class _Insn(NamedTuple):
+    code: int
+    target: int
+    source: int
+    offset: int
+    number: int
+
+
+class LineInfo:
+    """The lines of one object file. An object without any has none, and that is no error."""
+
+    def __init__(self, path: Path) -> None:
+        self.functions, self._calls, sections = _elf(path.read_bytes())
+        self._code = {f.section: _decode(sections[f.section]) for f in self.functions}
+        self._places = dict[str, list[tuple[int, Place]]]()
+        if ".BTF" in sections and ".BTF.ext" in sections:
+            self._parse(sections[".BTF"], sections[".BTF.ext"])
+
+    def place(self, function: Function, at: int) -> Place | None:
+        """Where instruction ``at`` of a function came from, counted from its first.
+
+        None past its end, and for code that the compiler made for no line.
+        """
+        found = None
+        if function.start + at < function.end:
+            for start, place in self._places.get(function.section, []):
+                if function.start <= start <= function.start + at:
+                    found = place
+        return found if found and found.line else None
+
+    def open_end(self) -> Place | None:
+        """Where the one function ends that ends in neither an exit nor a jump."""
+        ends = [f for f in self.functions if self._code[f.section][f.end - 1].code not in _ENDS]
+        return self.place(ends[0], ends[0].end - 1 - ends[0].start) if len(ends) == 1 else None
+
+    def deepest(self, program: Function) -> Place | None:
+        """The call by which a program, or a function that it calls, needs the most stack."""
+        call = self._stack(program)[1]
+        return self.place(*call) if call else None
+
+    def _stack(
+        self, function: Function, above: frozenset[Function] = frozenset()
+    ) -> tuple[int, tuple[Function, int] | None]:
+        """The bytes of stack that a function and all that it calls need, and the call that does."""
+        above |= {function}
+        insns = self._code[function.section]
+        depth, below, call, base = 0, 0, None, -1
+        for at in range(function.start, function.end):
+            insn = insns[at]
+            if insn.code == _COPY and insn.source == _FRAME:
+                base = insn.target  # an address in the frame is calculated
+            elif insn.code == _ADD and insn.target == base:
+                depth = max(depth, -insn.number)
+            elif _FRAME in (insn.source, insn.target) and insn.code & 7 in _MEMORY:
+                depth = max(depth, -insn.offset)
+            callee = self._callee(function, at, insn)
+            if callee and callee not in above and (deep := self._stack(callee, above)[0]) >= below:
+                below, call = deep, (function, at - function.start)
+        return depth + below, call
+
+    def _callee(self, function: Function, at: int, insn: _Insn) -> Function | None:
+        """The function of the object that an instruction calls."""
+        if insn.code != _CALL or insn.source != _OWN:
+            return None
+        named = self._calls.get((function.section, at))
+        section, start = named or (function.section, at)
+        start += insn.number + 1
+        return next((f for f in self.functions if (f.section, f.start) == (section, start)), None)
+
+    def _parse(self, btf: bytes, ext: bytes) -> None:
+        _, _, _, size, _, _, strings, _ = struct.unpack_from("<HBBIIIII", btf)
+        _, _, _, header, _, _, lines, length = struct.unpack_from("<HBBIIIII", ext)
+
+        def string(at: int) -> str:
+            start = size + strings + at
+            return btf[start : btf.index(b"\0", start)].decode(errors="replace")
+
+        at, end = header + lines + 4, header + lines + length
+        (record,) = struct.unpack_from("<I", ext, at - 4)
+        while at < end:
+            section, count = struct.unpack_from("<II", ext, at)
+            places = self._places.setdefault(string(section), [])
+            for offset in range(at + 8, at + 8 + count * record, record):
+                insn, file, text, packed = struct.unpack_from("<IIII", ext, offset)
+                name = string(file).rpartition("/")[2]
+                place = Place(name, packed >> 10, packed & 0x3FF, string(text))
+                places.append((insn // _INSTRUCTION, place))
+            at += 8 + count * record
+
+
+def _decode(code: bytes) -> list[_Insn]:
+    return [
+        _Insn(code, registers & 15, registers >> 4, offset, number)
+        for code, registers, offset, number in struct.iter_unpack("<BBhi", code)
+    ]
+
+
+_Calls = dict[tuple[str, int], tuple[str, int]]
+
+
+def _elf(data: bytes) -> tuple[list[Function], _Calls, dict[str, bytes]]:
+    """The functions of an ELF file, what its relocations point at, and what its sections hold."""
+    at, _, _, _, _, size, count, strings = struct.unpack_from("<QIHHHHHH", data, 40)
+    heads = [struct.unpack_from("<IIQQQQII", data, at + size * i) for i in range(count)]
+
+    def name(table: int, at: int) -> str:
+        start = heads[table][4] + at
+        return data[start : data.index(b"\0", start)].decode()
+
+    titles = [name(strings, head[0]) for head in heads]
+    held = [data[head[4] : head[4] + head[5]] for head in heads]
+    table = titles.index(".symtab")
+    symbols = list(struct.iter_unpack("<IBBHQQ", held[table]))
+    functions = [
+        Function(
+            name(heads[table][6], label),
+            titles[section],
+            start // _INSTRUCTION,
+            (start + length) // _INSTRUCTION,
+        )
+        for label, kind, _, section, start, length in symbols
+        if kind & 15 == _FUNCTION
+    ]
+    calls = {}
+    for head, content in zip(heads, held, strict=True):
+        for offset, info in struct.iter_unpack("<QQ", content) if head[1] == _RELOCATIONS else ():
+            _, _, _, section, start, _ = symbols[info >> 32]
+            if section < len(titles):
+                place = titles[section], start // _INSTRUCTION
+                calls[titles[head[7]], offset // _INSTRUCTION] = place
+    return functions, calls, dict(zip(titles, held, strict=True))

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/* refused: missing-return */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+volatile __u32 packets;
+
+SEC("xdp")
+int count(struct xdp_md *ctx)
+{
+	packets++;
+} /* here */
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/* refused: use-after-submit */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} events SEC(".maps");
+
+SEC("xdp")
+int tell(struct xdp_md *ctx)
+{
+	__u64 *event = bpf_ringbuf_reserve(&events, 8, 0);
+
+	if (!event)
+		return XDP_PASS;
+	*event = 1;
+	bpf_ringbuf_submit(event, 0); /* cause */
+	bpf_ringbuf_discard(event, 0); /* here */
+	return XDP_PASS;
+}
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
