@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING
 
-from helpers.widgets.view import View, button, field
+from helpers.widgets.view import View, button, search
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +87,7 @@ class Flame(View):
             )
         height = deepest * HEIGHT
         return (
-            f'<div class="row">{field("search", self.search, "search", act="search")}'
+            f'<div class="row">{search("search", self.search)}'
             f"<span>{self._told()}</span>{button('zoom', 'show all', path='')}</div>"
             f'<svg viewBox="0 0 {WIDTH} {height}" width="{WIDTH}">{"".join(drawn)}</svg>'
         )

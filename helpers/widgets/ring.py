@@ -113,8 +113,8 @@ class RingView(View):
 
     def _title(self, read: int, written: int, records: list[Record]) -> str:
         used, full = written - read, ""
-        if used + HEADER + 8 > self.pages.size:
-            full = " Full: the next reservation gives NULL."
+        if used + 2 * HEADER >= self.pages.size:  # the kernel keeps one byte free
+            full = " Full: the smallest reservation gives NULL."
         return (
             f"{self.map.name}: {used:,} of {self.pages.size:,} bytes in use, {len(records):,} "
             f"records. Consumer at {read:,}, producer at {written:,}.{full}"

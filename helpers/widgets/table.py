@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from helpers import kernel
 from helpers.maps import FLAGS, BpfMap
-from helpers.widgets.view import View, as_text, button, choice, field
+from helpers.widgets.view import View, as_text, button, choice, field, live
 
 
 class Leaf(NamedTuple):
@@ -19,8 +19,8 @@ class Leaf(NamedTuple):
     @property
     def head(self) -> str:
         """The head of its column."""
-        words = [f"cpu {self.cpu}"] if self.cpu is not None else []
-        return " ".join([*words, self.field or "value"])
+        words = [f"cpu {self.cpu}" if self.cpu is not None else "", self.field or ""]
+        return " ".join(filter(None, words)) or "value"
 
     def of(self, value: Any) -> Any:
         """Its part of a whole value."""
@@ -89,9 +89,7 @@ class MapTable(View):
             moved = "" if before is None or before[i] == value else ' class="moved"'
             shown = escape(str(value))
             if isinstance(value, int | float | str):
-                form = field("value", value, f"{leaf.head} of key {name}", hidden=True)
-                act = f'<form data-act="edit" data-row="{escape(name)}" data-leaf="{i}">'
-                shown = f"{act}{form}</form>"
+                shown = live("edit", value, f"{leaf.head} of key {name}", row=name, leaf=i)
             cells.append(f"<td{moved}>{shown}</td>")
         drop = button("delete", "delete", row=name)
         return f'<tr data-key="{escape(name)}">{"".join(cells)}<td>{drop}</td></tr>'

@@ -15,8 +15,9 @@ function morph(old, now) {
   for (const { name, value } of now.attributes) {
     if (old.getAttribute(name) !== value) old.setAttribute(name, value);
   }
-  // A field that nobody types in shows the map's value again, even after a change was refused.
-  if (old.nodeName === "INPUT" && old !== document.activeElement) old.value = now.value;
+  // A field of the map shows the map's value again, also when a change was refused; what is typed
+  // into a form stays.
+  if (old.matches("input[data-act]") && old !== document.activeElement) old.value = now.value;
   children(old, now);
 }
 
@@ -61,9 +62,12 @@ function render({ model, el }) {
     const node = event.target.closest("button[data-act], g[data-act]");
     if (node) send(node);
   });
-  on("change", (event) => {
-    const node = event.target.closest("input[data-act], select[data-act]");
-    if (node) send(node, { value: node.value });
+  // A search follows each letter; a change of the map waits until it is typed.
+  on("input", ({ target }) => {
+    if (target.matches("[data-live]")) send(target, { value: target.value });
+  });
+  on("change", ({ target }) => {
+    if (target.matches("[data-act]:not([data-live])")) send(target, { value: target.value });
   });
   on("submit", (event) => {
     event.preventDefault();

@@ -159,18 +159,31 @@ def choice(name: str, options: Iterable[str], chosen: str, label: str, action: s
     inner = "".join(
         f"<option{' selected' if one == chosen else ''}>{escape(one)}</option>" for one in options
     )
-    return f'<label>{escape(label)} <select name="{name}"{act}>{inner}</select></label>'
+    name = f'name="{name}" aria-label="{escape(label)}"'
+    return f"<label>{escape(label)} <select {name}{act}>{inner}</select></label>"
 
 
-def field(name: str, value: object, label: str, *, act: str = "", hidden: bool = False) -> str:
-    """A text field; with ``act`` it sends each change by itself. ``hidden`` is its label."""
-    shown = "" if hidden else f"{escape(label)} "
-    more = f' data-act="{act}"' if act else ""
-    box = (
+def field(name: str, value: object, label: str) -> str:
+    """A text field of a form, which sends all of them together."""
+    return f"<label>{escape(label)} {_box(name, value, label)}</label>"
+
+
+def live(action: str, value: object, label: str, **given: object) -> str:
+    """A text field that sends ``action`` by itself, when its text is changed and then left."""
+    return _box("value", value, label, act=action, **given)
+
+
+def search(action: str, value: object) -> str:
+    """A field that sends ``action`` at each letter."""
+    return f"<label>search {_box('value', value, 'search', act=action, live='')}</label>"
+
+
+def _box(name: str, value: object, label: str, **given: object) -> str:
+    more = "".join(f' data-{key}="{escape(str(one))}"' for key, one in given.items())
+    return (
         f'<input name="{escape(name)}" value="{escape(str(value))}" aria-label="{escape(label)}"'
         f' size="{max(4, len(str(value)) + 1)}" autocomplete="off"{more}>'
     )
-    return f"<label>{shown}{box}</label>"
 
 
 def as_text(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
