@@ -90,7 +90,7 @@ class Race(View):
             f"<td{_alarm(lost)}>{lost}</td><td>{button('start', f'run {way}', way=way)}</td></tr>"
             for way, made, counted, lost in self.rows()
         )
-        heads = "".join(f'<th scope="col">{escape(w)}</th>' for w in HEADS)
+        heads = "".join(f'<th class="word" scope="col">{escape(w)}</th>' for w in HEADS)
         state = f"Running: {self._way}." if self._way else "Nothing runs."
         first, second = self.cpus
         return (

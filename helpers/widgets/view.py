@@ -69,7 +69,8 @@ class View:
         """Look, and give the HTML; an error stands in its place, below what was seen last."""
         with self._lock:
             try:
-                self._seen = self.body()
+                if not self.closed:
+                    self._seen = self.body()
             except Closed:
                 self.close()
             except BpfError as error:
@@ -182,7 +183,7 @@ def _box(name: str, value: object, label: str, **given: object) -> str:
     more = "".join(f' data-{key}="{escape(str(one))}"' for key, one in given.items())
     return (
         f'<input name="{escape(name)}" value="{escape(str(value))}" aria-label="{escape(label)}"'
-        f' size="{max(4, len(str(value)) + 1)}" autocomplete="off"{more}>'
+        f' size="{max(8, len(str(value)) + 1)}" autocomplete="off"{more}>'
     )
 
 
