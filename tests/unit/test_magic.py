@@ -107,5 +107,5 @@ def test_importing_lab_in_a_notebook_is_enough(shell: Any) -> None:
 def test_tab_offers_the_maps_of_a_program(shell: InteractiveShell) -> None:
     with load("per_cpu.bpf.c") as prog:
         shell.user_ns["prog"] = prog
-        _, offered = shell.complete('prog["')
-        assert {"shared", "per_cpu", "by_protocol"} <= {one.strip('"]') for one in offered}
+        _, offered = shell.complete("", line='prog["', cursor_pos=6)
+        assert {"shared", "per_cpu", "by_protocol"} <= set(offered)
