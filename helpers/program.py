@@ -70,6 +70,9 @@ class Program:
     def __contains__(self, name: object) -> bool:
         return name in self.maps
 
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self.maps)  # what Tab offers behind prog["
+
     def function(self, name: str) -> Function:
         """One loaded program, such as a program array takes as its value.
 

@@ -80,13 +80,14 @@ def test_imports_go_one_way() -> None:
         {"cli", "instructor"},
     ]
     floor = {name: number for number, names in enumerate(floors) for name in names}
-    for path in (ROOT / "helpers").glob("*.py"):
+    for path in [*(ROOT / "helpers").glob("*.py"), *(ROOT / "helpers/widgets").glob("*.py")]:
+        home = path.stem if path.parent.name == "helpers" else path.parent.name
         for names in re.findall(
             r"^\s*from helpers(?:\.(\w+))? import ([\w, ]+)", path.read_text(), re.MULTILINE
         ):
             for name in [names[0]] if names[0] else re.findall(r"\w+", names[1]):
-                if path.stem in floor and name in floor:
-                    assert floor[name] <= floor[path.stem], f"{path.name} imports {name}"
+                if home in floor and name in floor:
+                    assert floor[name] <= floor[home], f"{path.name} imports {name}"
 
 
 def test_guests_rest_on_the_lowest_floor_alone() -> None:

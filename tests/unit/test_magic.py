@@ -10,7 +10,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from helpers import lab, magic
-from helpers.program import Program
+from helpers.program import Program, load
 
 HEAD = "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n"
 PASS = HEAD + 'SEC("xdp")\nint f(struct xdp_md *ctx)\n{\n\treturn XDP_PASS;\n}\n'
@@ -102,3 +102,10 @@ def test_importing_lab_in_a_notebook_is_enough(shell: Any) -> None:
     shell.magics_manager.magics["cell"].pop("bpf")
     lab._bring_magic()
     assert "bpf" in shell.magics_manager.magics["cell"]
+
+
+def test_tab_offers_the_maps_of_a_program(shell: InteractiveShell) -> None:
+    with load("per_cpu.bpf.c") as prog:
+        shell.user_ns["prog"] = prog
+        _, offered = shell.complete("", line='prog["', cursor_pos=6)
+        assert {"shared", "per_cpu", "by_protocol"} <= set(offered)
