@@ -36,7 +36,7 @@ from helpers.maps import BpfMap
 IN_BULK = platform.machine() == "x86_64"
 _CHUNK = 1 << 19  # bytes at a time: they stay in the cache while their columns are cut
 _FEW = 64  # fewer neighbours of one length are not worth a table
-_BUSY, _DISCARD, _LENGTH = 1 << 31, 1 << 30, (1 << 30) - 1  # of a ring's header
+BUSY, DISCARD, LENGTH = 1 << 31, 1 << 30, (1 << 30) - 1  # of a ring's header
 _LOST, _SAMPLE, _KIND = 2, 9, 0xFFFFFFFF  # PERF_RECORD_…, in a perf buffer's header
 _HEAD = 1024  # where struct perf_event_mmap_page has data_head, with data_tail behind it
 
@@ -172,13 +172,13 @@ def _ring_records(data: np.ndarray) -> tuple[Records, int]:
         rows = _run(table[:, :4].view("<u4")[:, 0] == head)
         if rows >= _FEW:
             return Alike(table[:rows], 8, head), rows * step
-    data = data[: max(_CHUNK, 8 + ((head & _LENGTH) + 7) // 8 * 8)]
+    data = data[: max(_CHUNK, 8 + ((head & LENGTH) + 7) // 8 * 8)]
     heads = data.view("<u4")[::2].astype("i8")
-    steps = ((heads & _LENGTH) + 15) >> 3
-    steps[(heads & _BUSY) != 0] = len(heads)  # nobody goes past it
+    steps = ((heads & LENGTH) + 15) >> 3
+    steps[(heads & BUSY) != 0] = len(heads)  # nobody goes past it
     places, end = _walk(steps)
-    places = places[(heads[places] & _DISCARD) == 0]
-    return Records(data, 8 * places + 8, heads[places] & _LENGTH), 8 * end
+    places = places[(heads[places] & DISCARD) == 0]
+    return Records(data, 8 * places + 8, heads[places] & LENGTH), 8 * end
 
 
 def _run(alike: np.ndarray) -> int:

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from helpers.errors import LayoutError
 from helpers.maps import BpfMap
+from helpers.rings import BUSY, DISCARD, LENGTH
 from helpers.widgets.view import View, as_text
 
 HEADER = 8  # bytes before each record: its length and two bits, and the page it is on
-BUSY, DISCARD = 1 << 31, 1 << 30  # linux/bpf.h: BPF_RINGBUF_BUSY_BIT, BPF_RINGBUF_DISCARD_BIT
 
 
 class Record(NamedTuple):
@@ -29,7 +29,7 @@ class Record(NamedTuple):
 
 
 class Pages:
-    """The pages that the kernel shares, mapped for reading.
+    """The pages that the kernel shares, mapped for looking alone: ``helpers.rings`` reads them.
 
     One page holds the consumer's position, one the producer's; behind them lie the records.
 
@@ -64,7 +64,7 @@ class Pages:
         while at < end:
             head = self._number(self._producer, mmap.PAGESIZE + at % self.size, 4)
             state = "reserved" if head & BUSY else "discarded" if head & DISCARD else "submitted"
-            found.append(Record(at, head & ~(BUSY | DISCARD), state))
+            found.append(Record(at, head & LENGTH, state))
             if found[-1].room > self.size:  # no header any more: the reader went on, and it is old
                 return found[:-1]
             at += found[-1].room
