@@ -199,7 +199,8 @@ class BpfMap(MutableMapping[Any, Any]):
 
         The kernel gives no snapshot. ``attrs["complete"]`` is True when each key that was there all
         the time is in the frame, once; what came or went meanwhile may be in it or not. It is False
-        when entries moved while we read, and keys that were there may be missing.
+        when entries moved while we read, and keys that were there may be missing. An LPM trie is
+        read twice to tell.
         ``attrs["padded"]`` counts the keys with something else than zeros in their padding.
 
         Cost: one system call for up to 16,384 entries where the kernel has BPF_MAP_LOOKUP_BATCH for
@@ -370,14 +371,22 @@ class BpfMap(MutableMapping[Any, Any]):
         if self.type != "lpm_trie":
             yield from self._batches() or [self._read_singly()]
             return
-        # The kernel goes from key to key here, in batches too. When the one that it stopped at is
-        # deleted, it begins again at the first.
+        # The kernel goes from key to key through a tree here, in batches too. A tree that changes
+        # meanwhile sends it back, so that keys come twice, or hides a branch, of which nothing
+        # tells: only what two readings agree about is complete.
+        keys, values, whole = self._read_tree()
+        again, _, still = self._read_tree()
+        same = np.array_equal(*(np.sort(t.view(f"V{self.key.size}")[:, 0]) for t in (keys, again)))
+        yield keys, values, whole and still and same
+
+    def _read_tree(self) -> Entries:
+        """Each key once, and whether none came twice."""
         pieces = self._batches() or [self._read_singly()]
         found = [(keys.copy(), values.copy(), whole) for keys, values, whole in pieces]
         keys, values = (np.concatenate([piece[i] for piece in found]) for i in (0, 1))
         _, first = np.unique(keys.view(f"V{self.key.size}")[:, 0], return_index=True)
         first.sort()
-        yield keys[first], values[first], found[-1][2] and len(first) == len(keys)
+        return keys[first], values[first], found[-1][2] and len(first) == len(keys)
 
     def _batches(self) -> Iterator[Entries] | None:
         """The same by BPF_MAP_LOOKUP_BATCH; None where the kernel has none for the type.

@@ -138,7 +138,7 @@ def other_types(quick: bool) -> list[Row]:
         for name, bound in (
             ("array", "the kernel takes entry after entry, inside one call"),
             ("lru", CALLS),
-            ("trie", "the kernel walks down from the root for each key"),
+            ("trie", "read twice, to tell whether it moved; a walk from the root for each key"),
         ):
             it = prog[name]
             mine, bare = together(5, it.frame, batches(it, size))
