@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from helpers.kernel import ROOT
 from tests.test_hygiene import NOTEBOOKS, identify
@@ -152,3 +152,21 @@ def test_cells_that_run_again_replace_what_they_loaded(lab: str, browser: Browse
     with opened(ROOT / "notebooks/02_hash_maps.ipynb", lab, browser) as page:
         run_all(page)
         run_all(page)
+
+
+def test_c_in_a_cell_is_coloured_as_c(lab: str, browser: Browser) -> None:
+    kinds = """window.jupyterapp.shell.currentWidget.content.widgets
+        .filter(cell => cell.model.type === "code")
+        .map(cell => [cell.model.sharedModel.getSource().startsWith("%%bpf"), cell.model.mimeType])
+    """
+    first = """text => window.jupyterapp.shell.currentWidget.content.widgets
+        .find(cell => cell.model.type === "code").model.sharedModel.setSource(text)"""
+    with opened(ROOT / "labs/02_connection_table/lab.ipynb", lab, browser) as page:
+        found = page.evaluate(f"() => {kinds}")
+        assert any(is_c for is_c, _ in found)
+        assert all((kind == "text/x-csrc") == is_c for is_c, kind in found)
+        code = page.locator(".jp-CodeCell", has_text="%%bpf").first
+        expect(code.locator(".cm-line span").nth(10)).to_be_attached()  # words with a colour
+        for text, kind in (("%%bpf prog\nint x;", "text/x-csrc"), ("x = 1", "text/x-ipython")):
+            page.evaluate(first, text)
+            page.wait_for_function(f"() => {kinds}[0][1] === '{kind}'")
