@@ -112,6 +112,7 @@ def checkout(open_folder: Path) -> Path:
     site.mkdir(parents=True)
     (site / "bcc").symlink_to(BCC)
     (site / "bpf_maps_measured-1.dist-info").mkdir()
+    (root / ".venv/share/jupyter/labextensions/bpf-maps-measured").mkdir(parents=True)
     (root / ".venv/bin").mkdir()
     python = Path("/usr/bin/python3").resolve()
     (root / ".venv/bin/python").symlink_to(python)
