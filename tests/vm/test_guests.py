@@ -39,6 +39,19 @@ def test_a_command_runs_as_root_of_that_kernel(linux: Kernel) -> None:
     assert (status, out.split()) == (7, [linux.release, "0"])
 
 
+def test_numpy_sorts_as_it_does_outside(linux: Kernel) -> None:
+    """An emulated processor can be wrong where NumPy uses what is special about it."""
+    code = """
+import numpy as np
+shuffled = np.random.permutation(5000)
+for kind in ("i8", "u8", "i4", "u4", "f8", "f4"):
+    found = shuffled.astype(kind)
+    assert found[np.argsort(found)].tolist() == list(range(5000)), kind
+"""
+    status, out = inside(linux, sys.executable, "-c", code)
+    assert (status, out) == (0, "")
+
+
 def test_what_it_writes_stays_inside_but_for_the_course(linux: Kernel) -> None:
     own, others = kernel.ROOT / f"guest-{os.getpid()}", Path(f"/var/guest-{os.getpid()}")
     try:
