@@ -500,9 +500,11 @@ def array_map(pair: Pair) -> None:
         "An index is 32 bits without a sign. Which index does C make of -1, and of 2**32 + 1; and "
         "what does a list make of them?"
     )
-    for key in (-1, -pair.entries, (1 << 32) + 1, 1 - (1 << 32), (1 << 32) + pair.entries):
+    beyond = (1 << 32) + 1, 1 - (1 << 32), (1 << 32) + pair.entries
+    for key in (-1, -pair.entries, (1 << 31) + 1, *beyond):
         pair("lookup", key)
         pair("update", key, _value())
+        pair("update", key, _value(), EXIST)
         pair("delete", key)
         pair("lookup", 1)
     wide_values(pair, "update", "lookup", 1)
