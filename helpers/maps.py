@@ -376,7 +376,8 @@ class BpfMap(MutableMapping[Any, Any]):
         # tells: only what two readings agree about is complete.
         keys, values, whole = self._read_tree()
         again, _, still = self._read_tree()
-        same = np.array_equal(*(np.sort(t.view(f"V{self.key.size}")[:, 0]) for t in (keys, again)))
+        one, other = (np.sort(k.view(f"V{self.key.size}")[:, 0]) for k in (keys, again))
+        same = np.array_equal(one, other)
         yield keys, values, whole and still and same
 
     def _read_tree(self) -> Entries:
