@@ -91,8 +91,9 @@ def test(args: list[str]) -> int:
 
     With ``--kernel NAME`` first, notebooks run in guests with that kernel, one after the other, and
     all other tests together in one such guest. With ``--matrix`` first, notebooks run on every
-    kernel that can be fetched, and a table says what came of each. With ``--fresh`` or
-    ``--vagrant`` first, it is the tests of whole machines that run, and no others.
+    kernel that can be fetched, and a table says what came of each. With ``--soak`` first, the
+    faults strike for hours. With ``--fresh`` or ``--vagrant`` first, it is the tests of whole
+    machines that run, and no others.
     """
     args = [_absolute(arg) for arg in args]
     os.chdir(ROOT)
@@ -103,6 +104,9 @@ def test(args: list[str]) -> int:
         return _test_in_guests(args[1], args[2:])
     if args[:1] == ["--matrix"]:
         return _test_everywhere(args[1:])
+    if args[:1] == ["--soak"]:
+        sys.path.insert(0, str(ROOT))
+        return int(importlib.import_module("tests.faults.soak").main(args[1:]))
     if args and args[0] in LANES:
         os.environ["BPF_COURSE_LANE"] = args[0]  # there, what is skipped has failed
         for number in (signal.SIGINT, signal.SIGTERM):  # however they are stopped, they tidy up
