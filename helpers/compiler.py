@@ -68,6 +68,7 @@ def compile_object(text: str, name: str, flags: list[str]) -> Path:
     machine = platform.machine()
     flags = [
         "-c", "-g", "-O2", "-target", "bpf", "-mcpu=v3",
+        "-Werror=implicit-function-declaration",  # as clang 16 and later
         f"-D__TARGET_ARCH_{'arm64' if machine == 'aarch64' else 'x86'}",
         "-idirafter", f"/usr/include/{machine}-linux-gnu", *flags,
     ]  # fmt: skip
@@ -122,7 +123,8 @@ def _stamp(path: str) -> list[int]:
     return [stat.st_mtime_ns, stat.st_size]
 
 
-_COMPLAINT = "error:|undefined reference|cannot find -l"  # of the compiler, or of the linker
+# Of the compiler or of the linker, which on Debian 13 first complains of debug information.
+_COMPLAINT = "(?<!DWARF )error:|undefined reference|cannot find -l"
 _PLACE = re.compile(
     r"(?P<file>[^:\s]+):(?P<line>\d+):(?P<column>\d+): (?:fatal )?error: (?P<says>.*)"
 )
@@ -195,7 +197,7 @@ def compile_failed(name: str, said: str, text: str = "") -> NoReturn:
     place = _PLACE.match(complaint)
     says = place["says"] if place else re.sub(r"^(fatal )?error: ", "", complaint)
     known = next((one for one in _COMPLAINTS if re.search(one.says, says)), None)
-    count = sum("error:" in line for line in lines)
+    count = sum(bool(re.search("(?<!DWARF )error:", line)) for line in lines)
     others = "is 1 more error" if count == 2 else f"are {count - 1} more errors"
     raise CompileError(
         Diagnostic(

@@ -40,9 +40,9 @@ class Pages:
         if ring.type != "ringbuf":
             raise LayoutError(f"{ring.name} is a {ring.type} map: this shows ring buffers.")
         page, self.size = mmap.PAGESIZE, ring.max_entries
-        options = {"flags": mmap.MAP_SHARED, "prot": mmap.PROT_READ}
-        self._consumer = mmap.mmap(ring.fd, page, **options)
-        self._producer = mmap.mmap(ring.fd, page + self.size, offset=page, **options)
+        how = (mmap.MAP_SHARED, mmap.PROT_READ)
+        self._consumer = mmap.mmap(ring.fd, page, *how)
+        self._producer = mmap.mmap(ring.fd, page + self.size, *how, offset=page)
 
     @staticmethod
     def _number(pages: mmap.mmap, at: int, size: int) -> int:

@@ -261,9 +261,10 @@ def test_clang_is_told_like_the_verifier(rule: str) -> None:
     assert f"sick.bpf.c:{found.here.number}:" in found.said
 
 
-def test_an_unknown_function_is_shown_where_it_is_called() -> None:
+def test_a_function_that_is_nowhere_is_shown_where_it_is_called() -> None:
     with pytest.raises(NotFound, match="no C library") as caught:
-        load(text=f"{HEAD}\treturn frobnicate(1);\n{TAIL}", name="sick.bpf.c")
+        text = f"int frobnicate(int n);\n{HEAD}\treturn frobnicate(1);\n{TAIL}"
+        load(text=text, name="sick.bpf.c")
     found = caught.value.diagnostic
     assert found and found.here
     assert found.here.text[found.here.start : found.here.end] == "frobnicate(1)"
