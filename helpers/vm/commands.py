@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from helpers.vm import fetch
+from helpers.vm import state as saved
 from helpers.vm.boot import Guest
 
 
@@ -18,6 +19,8 @@ def show() -> int:
         else:
             state = f"{'-':28} Debian {suite}'s: ./course kernels add {name}"
         print(f"{name:8} {state}")
+        if found and (why := saved.why_not(found)):
+            print(f"{'':8} It boots each time, as its state could not be saved: {why}")
     return 0
 
 
@@ -55,7 +58,7 @@ def remove(names: list[str]) -> int:
 def run(name: str, command: list[str], env: Mapping[str, str] = {}) -> int:
     """Run a command in a guest, in the folder one is in, and give its output and exit status."""
     at = 0
-    with Guest(fetch.get(name), command, env=env, cwd=Path.cwd(), memory=2048) as guest:
+    with Guest(fetch.get(name), command, env=env, cwd=Path.cwd()) as guest:
         out = guest.folder / "out"
         while True:
             ended = guest.process.poll() is not None

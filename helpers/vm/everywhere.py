@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SECONDS = 300  # that one kernel may take
-MEMORY = 1024  # MiB of a guest
 
 
 def everywhere(*facts: Callable[[], Any]) -> "pd.DataFrame":
@@ -36,7 +35,7 @@ def everywhere(*facts: Callable[[], Any]) -> "pd.DataFrame":
     One row a kernel ("Linux 6.1"), oldest first; one column a function, with what it returned: data
     that JSON has. The column ``release`` is the kernel's whole name.
 
-    Cost: some ten seconds a kernel where guests are emulated. Inside a guest, its own kernel is the
+    Cost: some seconds a kernel where guests are emulated. Inside a guest, its own kernel is the
     only one.
 
     Raises:
@@ -75,7 +74,7 @@ def ask(of: fetch.Kernel | None, *facts: Callable[[], Any]) -> dict[str, Any]:
     release = of.release if of else platform.release()
     with tempfile.TemporaryDirectory() as scratch:
         if of:
-            with Guest(of, [*command, str(INSIDE)], files={"facts": work}, memory=MEMORY) as guest:
+            with Guest(of, [*command, str(INSIDE)], files={"facts": work}) as guest:
                 status, said = guest.wait(SECONDS), guest.last_words()
                 answers = _read(guest.folder / "answers")
         else:

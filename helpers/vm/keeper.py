@@ -43,9 +43,10 @@ def run(folder: str, command: Sequence[str]) -> int:
         if os.getppid() != me:
             os._exit(1)
 
-    with open(os.path.join(folder, "qemu.log"), "wb") as log:
+    log, wake = (os.path.join(folder, name) for name in ("qemu.log", "wake"))
+    with open(log, "wb") as out, open(wake, "rb") as line:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_me
+            command, stdin=line, stdout=out, stderr=out, preexec_fn=die_with_me
         )
     signal.signal(signal.SIGTERM, lambda *_: process.kill())
     ended = os.pidfd_open(process.pid)

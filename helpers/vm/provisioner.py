@@ -22,7 +22,6 @@ from helpers.vm import fetch
 from helpers.vm.boot import INSIDE, Guest
 
 SECONDS = 120  # that a kernel may take until it answers
-MEMORY = 1536  # MiB
 # Run inside once the sockets are open. What became of the guest before this one is told in the
 # first cell that runs: nothing else of a kernel that died can reach the notebook.
 READY = f"open('{INSIDE}/ready', 'w').close()"
@@ -74,7 +73,6 @@ class GuestProvisioner(LocalProvisioner):
             ports=ports,
             files=files,
             cwd=Path(kwargs.get("cwd") or kernel.ROOT),
-            memory=MEMORY,
         )
         self._guest, self.process = guest, guest.process
         self._before, self._told_to_end = "", False

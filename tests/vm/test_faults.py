@@ -17,7 +17,7 @@ from jupyter_client.manager import KernelManager
 
 from helpers import kernel
 from helpers.errors import BpfError, Unsupported
-from helpers.vm import boot, fetch, kernelspec
+from helpers.vm import boot, fetch, kernelspec, machine
 from helpers.vm.boot import Guest
 from helpers.vm.fetch import Kernel
 from tests.vm.conftest import qemus, until
@@ -128,7 +128,7 @@ def test_a_server_that_is_killed_takes_its_guests_along(linux: Kernel) -> None:
 
 
 def test_without_qemu(linux: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boot.shutil, "which", lambda name, **_: None)
+    monkeypatch.setattr(machine.shutil, "which", lambda name, **_: None)
     with pytest.raises(Unsupported, match=r"QEMU(.|\n)*\./course kernels add 6.1  installs it"):
         Guest(linux, ["true"])
 
@@ -139,7 +139,7 @@ def test_a_host_without_memory_for_it(linux: Kernel) -> None:
 
 
 def test_a_guest_without_btf_is_told_what_it_lacks(linux: Kernel) -> None:
-    hide = "/run/busybox mount -t tmpfs none /sys/kernel/btf"
+    hide = "mount -t tmpfs none /sys/kernel/btf"
     doctor = f"{sys.executable} -m helpers.cli doctor"
     with Guest(linux, ["/bin/sh", "-c", f"{hide} && {doctor}"]) as guest:
         assert guest.wait(120) == 1
@@ -189,6 +189,7 @@ def test_only_a_panic_before_the_command_boots_again(
     console: str, begun: bool, boots: int, tmp_path: Path
 ) -> None:
     """The keeper for real, and a shell in QEMU's place: no kernel panics when it is asked to."""
+    (tmp_path / "wake").touch()
     if begun:
         (tmp_path / "out").touch()
     script = f"echo '{console}' >{tmp_path}/console; echo boot >>{tmp_path}/boots; exit 1"

@@ -16,7 +16,7 @@ from jupyter_client.manager import KernelManager
 
 from helpers import kernel
 from helpers.errors import BpfError, NotFound
-from helpers.vm import boot, fetch, kernelspec
+from helpers.vm import fetch, kernelspec, machine
 from helpers.vm.boot import Guest
 from helpers.vm.fetch import Kernel
 from tests.vm.conftest import qemus, until
@@ -209,9 +209,9 @@ def test_a_port_that_is_taken(linux: Kernel) -> None:
 
 
 def test_a_kernel_without_9p_says_so(linux: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boot, "NEEDED", ["virtio_pci"])
-    monkeypatch.setattr(boot, "INIT", boot.INIT + "# another name in the cache\n")
-    made = boot._initramfs(linux)
+    monkeypatch.setattr(machine, "NEEDED", ["virtio_pci"])
+    monkeypatch.setattr(machine, "INIT", machine.INIT + "# another name in the cache\n")
+    made = machine._initramfs(linux)
     try:
         with pytest.raises(BpfError, match="the kernel mounts no 9p"):
             inside(linux, *SLEEP)
@@ -223,16 +223,16 @@ def test_a_kvm_that_lies_is_not_believed(
     linux: Kernel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Whatever /dev/kvm says: it is used where a guest came up with it, and only there."""
-    monkeypatch.setattr(boot, "_folder", lambda name: tmp_path)
+    monkeypatch.setattr(kernel, "cache_dir", lambda *_: tmp_path)
     tried = []
 
     def lies(of: Kernel, accelerator: str, seconds: float) -> float:
         tried.append(accelerator)
         raise BpfError("it did not boot")
 
-    monkeypatch.setattr(boot, "bare_boot", lies)
+    monkeypatch.setattr(machine, "bare_boot", lies)
     monkeypatch.setattr(os, "access", lambda *_: True)
-    assert boot._accelerator(linux) == boot._accelerator(linux) == "tcg"
+    assert machine.choose(linux) == machine.choose(linux) == "tcg"
     assert tried == ["kvm"]  # once
 
 

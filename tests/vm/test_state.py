@@ -1,0 +1,86 @@
+"""Guests that begin with a saved machine: as fresh as one that has booted."""
+
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.errors import BpfError
+from helpers.vm import commands, fetch, state
+from helpers.vm.boot import INSIDE, Guest
+from helpers.vm.fetch import Kernel
+
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture
+def unsaved(linux: Kernel, tmp_path: Path) -> Kernel:
+    """The same kernel in a folder of its own, where no state of it is."""
+    folder = tmp_path / "kernel"
+    shutil.copytree(linux.folder, folder, ignore=shutil.ignore_patterns("state*"))
+    return Kernel(linux.name, linux.release, folder)
+
+
+def asked(of: Kernel, code: str) -> Any:
+    """What a module of that code prints as JSON, run as kernels are: in the process that woke."""
+    command = [sys.executable, "-m", "asked"]
+    with Guest(of, command, files={"asked.py": code}, cwd=INSIDE) as guest:
+        status, said = guest.wait(120), (guest.folder / "out").read_text()
+        assert status == 0, said
+        return json.loads(said)
+
+
+def test_it_knows_the_time(linux: Kernel) -> None:
+    there = asked(linux, "import time; print(time.time())")
+    assert abs(there - time.time()) < 5
+
+
+def test_no_two_draw_the_same_random_numbers(linux: Kernel) -> None:
+    code = """
+import json, os, random, sys, tempfile, uuid
+assert "pandas" in sys.modules, "it woke with what it had imported"
+import numpy as np
+drawn = [os.urandom(8).hex(), uuid.uuid4().hex, random.random(), np.random.random()]
+with tempfile.NamedTemporaryFile() as file:
+    print(json.dumps([*drawn, file.name]))
+"""
+    one, two = asked(linux, code), asked(linux, code)
+    assert all(a != b for a, b in zip(one, two, strict=True)), (one, two)
+
+
+def test_it_keeps_exit_codes_and_environment_of_a_module(linux: Kernel) -> None:
+    code = "import os, sys; print(os.environ['WORD'], sys.argv[1:], __name__); raise SystemExit(3)"
+    command = [sys.executable, "-m", "asked", "a b", "c"]
+    files = {"asked.py": code}
+    with Guest(linux, command, files=files, cwd=INSIDE, env={"WORD": "'told'"}) as guest:
+        assert guest.wait(120) == 3
+        assert (guest.folder / "out").read_text() == "'told' ['a b', 'c'] __main__\n"
+
+
+def test_where_no_state_can_be_saved_guests_boot_and_a_list_says_why(
+    unsaved: Kernel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(state, "SECONDS", 0.5)
+    code = "import os, sys; print(int('pandas' in sys.modules))"
+    assert asked(unsaved, code) == 0
+    assert not [path for path in unsaved.folder.glob("state-*") if path.suffix != ".failed"]
+    monkeypatch.setattr(fetch, "present", lambda name: unsaved if name == "6.1" else None)
+    commands.show()
+    assert "It boots each time, as its state could not be saved" in capsys.readouterr().out
+
+
+def test_a_state_that_is_damaged_is_told_of_and_made_anew(unsaved: Kernel) -> None:
+    assert asked(unsaved, "import sys; print(int('pandas' in sys.modules))") == 1
+    [saved] = unsaved.folder.glob("state-*")
+    whole = saved.stat().st_size
+    with saved.open("r+b") as file:
+        file.truncate(whole // 2)
+    with pytest.raises(BpfError, match=r"is damaged, and was removed.\nStart again"):
+        asked(unsaved, "print(1)")
+    assert asked(unsaved, "print(1)") == 1
+    [again] = unsaved.folder.glob("state-*")
+    assert again.stat().st_size > whole // 2
