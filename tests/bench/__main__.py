@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from helpers import kernel
-from tests.bench import entries, loading, measure, streams, whole
+from tests.bench import entries, guests, loading, measure, streams, whole
 
 
 def main(line: list[str]) -> int:
@@ -17,7 +17,7 @@ def main(line: list[str]) -> int:
     parser.add_argument("--only", default="", help="the groups with this word in their name")
     parser.add_argument("--notebooks", action="store_true", help="time all notebooks, too")
     args = parser.parse_args(line)
-    works = [*whole.WORKS, *entries.WORKS, *streams.WORKS, *loading.WORKS]
+    works = [*whole.WORKS, *entries.WORKS, *streams.WORKS, *loading.WORKS, *guests.WORKS]
     works += [loading.notebooks] if args.notebooks else []
     rows, start = list[measure.Row](), time.monotonic()
     about = measure.machine() | {"quick": args.quick, "load before": os.getloadavg()[0]}

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from helpers import cli, kernel
+from helpers.vm import fetch
 from tests import plugin
 
 
@@ -31,6 +32,28 @@ def test_a_row_says_passed_or_what_was_missing_or_how_many_failed() -> None:
     )
     tally.pytest_runtest_logreport(report(5, "failed"))
     assert tally.said("notebooks/06_x.ipynb") == "1 failed"
+
+
+def test_a_matrix_that_is_interrupted_ends_with_the_table_of_what_was_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(name: str, args: list[str], tally: cli._Tally) -> int:
+        one, half = report(1, "passed"), report(2, "passed")
+        half.nodeid = "notebooks/07_y.ipynb::Cell 1"
+        tally.pytest_runtest_logreport(one)
+        if name == "5.10":
+            return 0
+        tally.pytest_runtest_logreport(half)
+        return 2
+
+    monkeypatch.setattr(cli, "_test_in_guests", run)
+    monkeypatch.setattr(fetch, "present", lambda name: True)
+    monkeypatch.setattr(fetch, "get", lambda name: SimpleNamespace(release=f"{name}.0"))
+    assert cli._test_everywhere([]) == 2
+    assert capsys.readouterr().out.splitlines() == [
+        *("Linux 5.10.0:", "Linux 6.1.0:", "notebooks/06_x.ipynb"),
+        *(f"  {release:24} passed" for release in ("5.10.0", "6.1.0")),
+    ]
 
 
 class Cell:
