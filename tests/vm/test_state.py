@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from helpers import kernel
 from helpers.errors import BpfError
-from helpers.vm import commands, fetch, state
+from helpers.vm import commands, fetch, machine, state
 from helpers.vm.boot import INSIDE, Guest
 from helpers.vm.fetch import Kernel
+from tests.vm.conftest import qemus, until
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -71,6 +74,24 @@ def test_where_no_state_can_be_saved_guests_boot_and_a_list_says_why(
     monkeypatch.setattr(fetch, "present", lambda name: unsaved if name == "6.1" else None)
     commands.show()
     assert "It boots each time, as its state could not be saved" in capsys.readouterr().out
+
+
+def test_who_is_killed_while_saving_leaves_nothing(unsaved: Kernel) -> None:
+    code = f"""
+from pathlib import Path
+from helpers.vm import state
+from helpers.vm.fetch import Kernel
+state.of(Kernel("6.1", {unsaved.release!r}, Path({str(unsaved.folder)!r})), "tcg", {machine.MEMORY})
+"""
+    saver = subprocess.Popen([sys.executable, "-c", code], cwd=kernel.ROOT)
+    until(qemus)
+    time.sleep(3)
+    saver.kill()
+    saver.wait()
+    until(lambda: not qemus(), 10)
+    until(lambda: not [*kernel.cache_dir("vm", "guests").glob(f"{saver.pid}-*")], 10)
+    assert not [*unsaved.folder.glob("state-*")]
+    assert asked(unsaved, "print(1)") == 1
 
 
 def test_a_state_that_is_damaged_is_told_of_and_made_anew(unsaved: Kernel) -> None:
