@@ -6,6 +6,7 @@ SECURITY.md says the same in sentences.
 import ast
 import contextlib
 import http.client
+import json
 import os
 import re
 import socket
@@ -18,6 +19,7 @@ from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
+from jupyter_core.paths import jupyter_runtime_dir
 
 from helpers import kernel, load, sandbox
 from helpers.errors import BpfError, PermissionNeeded
@@ -96,6 +98,22 @@ def test_another_machine_is_refused() -> None:
                     socket.create_connection((sandbox.SERVER_IP, port), 5)
 
 
+def test_the_keys_of_server_and_kernel_are_for_nobody_else(server: Server) -> None:
+    folder = Path(jupyter_runtime_dir())
+    assert folder.stat().st_mode & 0o077 == 0
+    (made,) = folder.glob(f"kernel-{kernel_of(server)}.json")
+    told = json.loads(made.read_text())
+    assert made.stat().st_mode & 0o077 == 0
+    # Others may connect to its ports: what passes there is signed, and encrypted.
+    assert told["ip"] == "127.0.0.1" and len(told["key"]) >= 32 and told["curve_publickey"]
+
+
+def test_the_token_is_in_no_list_of_processes(server: Server) -> None:
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            assert server.token not in " ".join(process.cmdline()), process
+
+
 # --- the browser ----------------------------------------------------------------------------
 
 
@@ -121,10 +139,13 @@ def logged_in(server: Server) -> dict[str, str]:
     return {"Cookie": "; ".join(cookies)}
 
 
+def kernel_of(server: Server) -> str:
+    return json.loads(server.ask("/api/kernels", server.token)[1])[0]["id"]
+
+
 def channels(server: Server) -> str:
     """The websocket by which a page runs code in the kernel."""
-    found = re.findall(r'"id": ?"([^"]+)"', server.ask("/api/kernels", server.token)[1])
-    return f"/api/kernels/{found[0]}/channels"
+    return f"/api/kernels/{kernel_of(server)}/channels"
 
 
 WEBSOCKET = {
@@ -447,9 +468,24 @@ def test_what_was_tampered_with_is_refused(
 # --- shells ---------------------------------------------------------------------------------
 
 
-def test_no_command_goes_through_a_shell() -> None:
+def test_nothing_becomes_a_shell_command_by_the_way() -> None:
     for path in [*(ROOT / "helpers").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 assert not [word for word in node.keywords if word.arg == "shell"], path
                 assert ast.unparse(node.func) not in ("os.system", "os.popen"), path
+
+
+def test_nothing_from_the_network_is_piped_into_a_shell() -> None:
+    for path in [ROOT / "course", *(ROOT / "helpers").rglob("*.sh"), ROOT / "Vagrantfile"]:
+        assert not re.search(r"\b(curl|wget)\b|\|\s*(sudo\s+)?(ba|da)?sh\b", path.read_text()), path
+
+
+def test_every_command_that_security_md_names_is_one() -> None:
+    text = (ROOT / "SECURITY.md").read_text()
+    usage = subprocess.run([ROOT / "course", "--help"], capture_output=True, text=True).stdout
+    for command in re.findall(r"\./course ([a-z-]+)", text):
+        assert re.search(rf"^  {command}\b", usage, re.MULTILINE), command
+    for target in re.findall(r"\]\(([^)#]+)", text):
+        assert (ROOT / target).exists(), target
+    assert "(SECURITY.md)" in (ROOT / "README.md").read_text()
