@@ -53,7 +53,10 @@ static int is_watched(u32 pid)
 	return watched.lookup(&pid) != NULL;
 }
 
-/* A child of a watched process is watched. This runs in the parent, before the child does. */
+/*
+ * A child of a watched process is watched, and no other, which may have the number of one that
+ * was. This runs in the parent, before the child does.
+ */
 int on_fork(struct tracepoint__sched__sched_process_fork *args)
 {
 	u32 child = args->child_pid;
@@ -61,6 +64,8 @@ int on_fork(struct tracepoint__sched__sched_process_fork *args)
 
 	if (is_watched(bpf_get_current_pid_tgid() >> 32))
 		watched.update(&child, &yes);
+	else
+		watched.delete(&child);
 	return 0;
 }
 

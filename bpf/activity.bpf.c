@@ -95,7 +95,10 @@ static int is_watched(__u32 pid)
 	return bpf_map_lookup_elem(&watched, &pid) != NULL;
 }
 
-/* A child of a watched process is watched. This runs in the parent, before the child does. */
+/*
+ * A child of a watched process is watched, and no other, which may have the number of one that
+ * was. This runs in the parent, before the child does.
+ */
 SEC("tracepoint/sched/sched_process_fork")
 int on_fork(struct trace_event_raw_sched_process_fork *ctx)
 {
@@ -104,6 +107,8 @@ int on_fork(struct trace_event_raw_sched_process_fork *ctx)
 
 	if (is_watched(bpf_get_current_pid_tgid() >> 32))
 		bpf_map_update_elem(&watched, &child, &yes, BPF_ANY);
+	else
+		bpf_map_delete_elem(&watched, &child);
 	return 0;
 }
 

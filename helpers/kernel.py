@@ -40,7 +40,7 @@ def cache_dir(*parts: str) -> Path:
     """A folder of ours below the user's cache, made private (0700) and checked to be ours.
 
     Raises:
-        PermissionNeeded: it is somebody else's, or a symbolic link.
+        PermissionNeeded: it is somebody else's, a symbolic link, or others may write into it.
     """
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     path = Path(home) / "bpf-maps-measured"
@@ -48,13 +48,17 @@ def cache_dir(*parts: str) -> Path:
         path = path / part if part else path
         if not os.path.lexists(path):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = os.lstat(path)
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-            raise PermissionNeeded(
-                f"use the cache folder {path}, which is not yours",
-                "Remove it, or set XDG_CACHE_HOME to a folder of your own.",
-            )
+        _check_ours(path, "Remove it, or set XDG_CACHE_HOME to a folder of your own.")
     return path
+
+
+def _check_ours(path: Path, remedy: str) -> None:
+    """Who else could put something into a folder of ours, or lead us elsewhere by it?"""
+    found = os.lstat(path)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise PermissionNeeded(f"use the folder {path}, which is not yours", remedy)
+    if found.st_mode & 0o022:
+        raise PermissionNeeded(f"use the folder {path}, into which others may write", remedy)
 
 
 def no_bpf() -> Unsupported:
@@ -419,6 +423,7 @@ def make_pins(path: Path) -> None:
         )
     if PINS not in path.parents:
         return
+    _check_pins()
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except PermissionError:
@@ -432,8 +437,19 @@ def make_pins(path: Path) -> None:
         ) from None
 
 
+def _check_pins() -> None:
+    """Anybody may make files in bpffs, so our folder may have been made by somebody else.
+
+    Raises:
+        PermissionNeeded: it was.
+    """
+    if os.path.lexists(PINS):
+        _check_ours(PINS, f"Look who made it, then remove it: ls -ld {PINS}")
+
+
 def drop_pins() -> None:
     """Remove our own folder below bpffs, and those in it, when nothing is pinned there any more."""
+    _check_pins()
     for path in [*sorted(PINS.rglob("*"), reverse=True), PINS]:
         with contextlib.suppress(OSError):  # a folder that is not empty, or a pin
             path.rmdir()
@@ -444,8 +460,12 @@ def sweep() -> list[str]:
 
     Programs, maps, links and network namespaces of ours live by file descriptors alone, and die
     with their process. Only pins outlive it, and ours are all in one folder.
+
+    Raises:
+        PermissionNeeded: that folder is not ours, and may lead anywhere.
     """
     removed = []
+    _check_pins()
     if PINS.is_dir():
         for path in sorted(PINS.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()

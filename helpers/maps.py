@@ -39,6 +39,7 @@ from helpers.libbpf import BatchOpts, MapInfo, ProgInfo, lib
 if TYPE_CHECKING:
     import pandas as pd
 
+_LOCK = "struct bpf_spin_lock"
 FLAGS = {"any": 0, "noexist": 1, "exist": 2, "lock": 4}  # BPF_ANY … BPF_F_LOCK
 CHUNK = 1 << 16  # entries a system call, in bulk writes
 _MOST, _LEAST = 1 << 14, 64  # entries a system call, in bulk reads,
@@ -67,7 +68,9 @@ class BpfMap(MutableMapping[Any, Any]):
 
     ``key`` and ``value`` are the layouts of its C types, see ``helpers.btf``. Per-CPU maps give
     and take a list with one value for each possible CPU. Closing forgets the map; the kernel
-    frees it when nobody else, such as a program or a pin, holds it.
+    frees it when nobody else, such as a program or a pin, holds it. A value with a bpf_spin_lock
+    inside is read and written under it; without one, a value of more than 8 bytes that a program
+    writes in place may be read half old, half new.
 
     Source: bpf(2); Documentation/bpf/maps.rst.
     """
@@ -100,20 +103,23 @@ class BpfMap(MutableMapping[Any, Any]):
         self._buffer = ctypes.c_char * (self._stride * self._copies)
         self._key_buffer = ctypes.c_char * info.key_size
         so = lib()
-        self._lookup, self._update = so.bpf_map_lookup_elem, so.bpf_map_update_elem
+        self._lookup, self._update = so.bpf_map_lookup_elem_flags, so.bpf_map_update_elem
+        # Whoever holds the lock inside a value has it half written.
+        locked = any(m.layout.ctype == _LOCK for m in getattr(self.value, "members", ()))
+        self._under_lock = FLAGS["lock"] if locked else 0
 
     # --- one entry ------------------------------------------------------------------------
 
     def __getitem__(self, key: Any) -> Any:
         buffer = self._buffer()
-        error = self._lookup(self._fd, self._raw_key(key), buffer)
+        error = self._lookup(self._fd, self._raw_key(key), buffer, self._under_lock)
         if error:
             self._fail(-error, "look up", key)
         return self._decode(buffer)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         raw_value = self._raw_value(value)
-        error = self._update(self._fd, self._raw_key(key), raw_value, 0)
+        error = self._update(self._fd, self._raw_key(key), raw_value, self._under_lock)
         if error:
             self._fail(-error, "update", key, raw_value)
 
@@ -142,7 +148,7 @@ class BpfMap(MutableMapping[Any, Any]):
             self._fail(-error, "delete", key)
 
     def __contains__(self, key: object) -> bool:
-        error = self._lookup(self._fd, self._raw_key(key), self._buffer())
+        error = self._lookup(self._fd, self._raw_key(key), self._buffer(), self._under_lock)
         if error and -error != errno.ENOENT:
             self._fail(-error, "look up", key)
         return not error
@@ -271,7 +277,7 @@ class BpfMap(MutableMapping[Any, Any]):
             for i in range(start + done, min(start + CHUNK, len(keys))):
                 # No batch here, or it stopped: go on singly.
                 raw_key, raw_value = keys[i].tobytes(), values[i].tobytes()
-                error = self._update(self._fd, raw_key, raw_value, 0)
+                error = self._update(self._fd, raw_key, raw_value, self._under_lock)
                 if error:
                     self._fail(-error, "update", self.key.decode(raw_key), raw_value)
 
@@ -348,7 +354,8 @@ class BpfMap(MutableMapping[Any, Any]):
 
     def _batch(self, what: str, *tables: np.ndarray) -> int:
         """Update or delete entries in one call; returns how many were done."""
-        count, opts = len(tables[0]), BatchOpts(ctypes.sizeof(BatchOpts))
+        count = len(tables[0])
+        opts = BatchOpts(ctypes.sizeof(BatchOpts), self._under_lock if what == "update" else 0)
         done, function = ctypes.c_uint32(count), getattr(lib(), f"bpf_map_{what}_batch")
         places = [table.ctypes.data for table in tables]
         error = function(self._fd, *places, ctypes.byref(done), ctypes.byref(opts))
@@ -382,8 +389,12 @@ class BpfMap(MutableMapping[Any, Any]):
 
     def _read_tree(self) -> Entries:
         """Each key once, and whether none came twice."""
-        pieces = self._batches() or [self._read_singly()]
-        found = [(keys.copy(), values.copy(), whole) for keys, values, whole in pieces]
+        found, room = list[Entries](), self._steps
+        for keys, values, whole in self._batches() or [self._read_singly()]:
+            room -= len(keys)
+            found.append((keys.copy(), values.copy(), whole and room >= 0))
+            if room < 0:
+                break
         keys, values = (np.concatenate([piece[i] for piece in found]) for i in (0, 1))
         _, first = np.unique(keys.view(f"V{self.key.size}")[:, 0], return_index=True)
         first.sort()
@@ -396,7 +407,8 @@ class BpfMap(MutableMapping[Any, Any]):
         so a key that stays is found once.
         """
         width, stride = self.key.size, self._stride * self._copies
-        opts, got = BatchOpts(ctypes.sizeof(BatchOpts)), ctypes.c_uint32()
+        opts = BatchOpts(ctypes.sizeof(BatchOpts), self._under_lock)
+        got = ctypes.c_uint32()
         place = ctypes.create_string_buffer(max(width, 8))
         ask = max(_LEAST, min(_MOST, _BYTES // (width + stride), self.max_entries + _LEAST))
         keys, values = np.empty((ask, width), "u1"), np.empty((ask, stride), "u1")
@@ -432,17 +444,22 @@ class BpfMap(MutableMapping[Any, Any]):
         refused = error in (-errno.EINVAL, -errno.EOPNOTSUPP, -_ENOTSUPP)
         return None if refused else pieces(error)
 
+    @property
+    def _steps(self) -> int:
+        """From key to key, how far a reading goes that the kernel sends back again and again."""
+        return 4 * self.max_entries + 64
+
     def _read_singly(self) -> Entries:
         found: dict[bytes, bytes] = {}
         complete, key = True, self._next_raw(None)
         # A key that is deleted under us sends the kernel back to its first: then we see keys
         # again, and give up when it happens for ever.
         steps = 0
-        while key is not None and steps <= 4 * self.max_entries + 64:
+        while key is not None and steps <= self._steps:
             steps += 1
             complete = complete and key not in found
             buffer = self._buffer()
-            error = self._lookup(self._fd, key, buffer)
+            error = self._lookup(self._fd, key, buffer, self._under_lock)
             if not error:
                 found[key] = buffer.raw
             elif error != -errno.ENOENT:

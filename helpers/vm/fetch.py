@@ -116,8 +116,7 @@ def add(name: str, progress: Callable[[float, str], None] = lambda share, what: 
         raise Unsupported(
             f"Debian's keys, {KEYS}", "no such file", "apt-get install debian-archive-keyring"
         )
-    folder = home() / "kernels"
-    folder.mkdir(exist_ok=True)
+    folder = kernel.cache_dir("vm", "kernels")
     _sweep(folder)
     progress(0.0, "package lists")
     apt = _Apt(name)
@@ -163,7 +162,7 @@ class _Apt:
     """apt-get with lists and caches of its own, for one suite."""
 
     def __init__(self, name: str) -> None:
-        self.folder = home() / "apt" / name
+        self.folder = kernel.cache_dir("vm", "apt", name)
         for part in ("lists/partial", "archives/partial"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         (self.folder / "status").touch()

@@ -197,6 +197,27 @@ def test_what_stays_is_read_once_while_others_come_and_go(prog: Program, name: s
     assert told and (name == "trie" or all(told))  # a hash keeps its place
 
 
+def test_a_trie_that_sends_us_back_for_ever_is_read_to_an_end(prog: Program, monkeypatch) -> None:
+    it = prog["trie"]
+    it.clear()
+    some(random.Random(1), it, 200)
+    monkeypatch.setattr("helpers.maps._BYTES", 1)  # 64 keys at a time
+    batches = it._batches
+
+    def sent_back() -> Iterator[tuple]:
+        """Where we are is deleted each time, so the kernel begins again at the first key."""
+        gone = {}
+        for keys, values, whole in batches() or ():
+            it.update(gone)
+            yield keys, values, whole
+            last = it.key.decode(keys[-1].tobytes())
+            gone = {last: it.pop(last)}
+
+    monkeypatch.setattr(it, "_batches", sent_back)
+    df = it.frame()
+    assert len(df) <= 200 and not df.attrs["complete"]
+
+
 def test_tables_are_gathered_into_columns_of_any_length() -> None:
     parts = [np.arange(n, dtype="u2") for n in (3, 0, 5, 40)]
     whole = gather(({"a": part, "b": part.astype(object)} for part in parts), 4)
