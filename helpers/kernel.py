@@ -14,7 +14,7 @@ import shutil
 import stat
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,22 @@ from helpers.libbpf import MapCreateOpts, MapInfo, ProgInfo, lib
 
 ROOT = Path(__file__).resolve().parent.parent
 BPFFS = Path("/sys/fs/bpf")
-PINS = BPFFS / "bpf_maps_measured"  # our own folder: what we pin is here and nowhere else
+OURS = BPFFS / "bpf_maps_measured"  # what the course pins is below this, and nowhere else
+
+
+def _started(pid: int | str) -> str:
+    """When that process began, in ticks since the boot; empty when it is gone. proc(5)."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return fields[18] if state not in "ZX" else ""
+
+
+# A folder for each notebook, named by its process and when that began, since numbers come again.
+# Processes that the notebook starts share it: they find the name in their environment.
+OWNER = "BPF_COURSE_OWNER"
+PINS = OURS / os.environ.setdefault(OWNER, f"{os.getpid()}_{_started(os.getpid())}")
 
 # enum bpf_map_type of <linux/bpf.h>, in its order
 MAP_TYPES = (
@@ -434,25 +449,48 @@ def make_pins(path: Path) -> None:
 
 def drop_pins() -> None:
     """Remove our own folder below bpffs, and those in it, when nothing is pinned there any more."""
-    for path in [*sorted(PINS.rglob("*"), reverse=True), PINS]:
-        with contextlib.suppress(OSError):  # a folder that is not empty, or a pin
-            path.rmdir()
+    _drop([*sorted(PINS.rglob("*"), reverse=True), PINS, OURS])
 
 
-def sweep() -> list[str]:
-    """Remove what a killed notebook left in this kernel, and say what it was.
+def _drop(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):  # not empty, gone, or no folder but a pin
+            folder.rmdir()
+
+
+def sweep(*, everybody: bool = False, dry_run: bool = False) -> list[str]:
+    """Remove what killed notebooks left in this kernel, and say what it was.
 
     Programs, maps, links and network namespaces of ours live by file descriptors alone, and die
-    with their process. Only pins outlive it, and ours are all in one folder.
+    with their process. Only pins outlive it. Those of a process that lives, whoever's it is, stay,
+    unless ``everybody`` is meant. With ``dry_run``, nothing is removed.
+
+    Raises:
+        PermissionNeeded: a pin is another user's.
     """
-    removed = []
-    if PINS.is_dir():
-        for path in sorted(PINS.rglob("*"), reverse=True):
-            path.rmdir() if path.is_dir() else path.unlink()
-            removed.append(str(path))
-        PINS.rmdir()
-        removed.append(str(PINS))
-    return removed
+    kept = [] if everybody else owned()
+    left = [path for path in sorted(OURS.rglob("*"), reverse=True) if not _below(path, kept)]
+    if OURS.is_dir() and not kept:
+        left.append(OURS)
+    for path in [] if dry_run else left:
+        try:
+            path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+        except PermissionError:
+            raise PermissionNeeded(f"remove {path}") from None
+    return [str(path) for path in left]
+
+
+def owned() -> list[Path]:
+    """The folders of pins whose notebook, or other process, is alive."""
+    return [path for path in OURS.glob("*_*") if _lives(*path.name.split("_", 1))]
+
+
+def _lives(pid: str, began: str) -> bool:
+    return began != "" and _started(pid) == began
+
+
+def _below(path: Path, folders: list[Path]) -> bool:
+    return any(path.is_relative_to(folder) for folder in folders)
 
 
 # --- doctor ---------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ from helpers.errors import (
 )
 from helpers.maps import BpfMap
 from helpers.program import Program, load
+from helpers.sandbox import with_own_pins
 
 SUFFIXES = {"libbpf": ".bpf.c", "bcc": ".bcc.c", "python": ".py"}
 PARTS = {"program": ("libbpf", "bcc"), "answer": ("python",)}
@@ -178,7 +179,8 @@ class Lab:
         if file.exists() and _read(file) != text:
             self._keep(file)
         _write(file, text)
-        return _guarded(lambda: self._try(file))
+        # libbpf pins a map that is declared so, by its name alone; trying must leave nothing.
+        return _guarded(lambda: with_own_pins(lambda: self._try(file)))
 
     def _try(self, file: Path) -> Card:
         if file.suffix == ".py":

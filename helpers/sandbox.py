@@ -358,6 +358,32 @@ def _elsewhere(work: Callable[[], T]) -> T:
         return pool.submit(work).result()
 
 
+def with_own_pins(work: Callable[[], T]) -> T:
+    """Call ``work`` in a thread that sees a new, empty BPF file system below /sys/fs/bpf.
+
+    So do the threads and processes that it starts. What they pin goes when the last of them ends.
+
+    Raises:
+        PermissionNeeded: making a mount namespace takes CAP_SYS_ADMIN.
+    """
+
+    def apart() -> T:
+        _own_mounts()
+        if _libc.mount(b"bpf", os.fsencode(kernel.BPFFS), b"bpf", 0, None) < 0:
+            number = ctypes.get_errno()
+            raise BpfError(f"No BPF file system can be mounted: {describe(number)}.", number)
+        return work()
+
+    return _elsewhere(apart)
+
+
+def _own_mounts() -> None:
+    """Take the calling thread into a mount namespace of its own, for good."""
+    if _libc.unshare(_CLONE_NEWNS) < 0:
+        raise PermissionNeeded("make a mount namespace")
+    _libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None)
+
+
 def _choose_ipv6(wanted: bool) -> None:
     """Turn IPv6 on or off for this thread's namespace, without the addresses it makes up."""
     for kind in ("default", "all"):
@@ -384,9 +410,7 @@ def _one_queue_a_cpu(name: str, count: int) -> None:
     The calling thread ends up in a private mount namespace: only a sysfs that is mounted inside
     a network namespace shows that namespace's interfaces.
     """
-    if _libc.unshare(_CLONE_NEWNS) < 0:
-        raise PermissionNeeded("make a mount namespace")
-    _libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None)
+    _own_mounts()
     _libc.mount(b"sysfs", b"/sys", b"sysfs", 0, None)
     for cpu in range(count):
         mask = f"{1 << cpu % 32:x}" + ",00000000" * (cpu // 32)
