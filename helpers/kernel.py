@@ -19,7 +19,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from helpers.errors import BpfError, NotFound, PermissionNeeded, Unsupported, describe
+from helpers.errors import (
+    BpfError,
+    NotFound,
+    PermissionNeeded,
+    Unsupported,
+    check_exhausted,
+    describe,
+)
 from helpers.libbpf import MapCreateOpts, MapInfo, ProgInfo, lib
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -352,8 +359,10 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.close()
             os.replace(file.name, path)
-        except BaseException:
+        except BaseException as error:
             os.unlink(file.name)
+            if isinstance(error, OSError):
+                error.filename = str(path)  # write(2) does not say
             raise
 
 
@@ -407,6 +416,7 @@ def objects(kind: str) -> dict[int, str]:
         fd = get(number)
         if fd == -errno.ENOENT:  # it went away while we looked
             continue
+        check_exhausted(f"look at {kind} {number}", -fd)
         if fd < 0:
             raise PermissionNeeded(f"look at {kind} {number}")
         info = (ProgInfo if kind == "prog" else MapInfo)()
@@ -426,7 +436,10 @@ def make_pins(path: Path) -> None:
         PermissionNeeded: not allowed to.
     """
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    if not {Path(where) for _, where, kind, *_ in mounts if kind == "bpf"} & {*path.parents}:
+    above = [
+        (len(where), i) for i, (_, where, *_) in enumerate(mounts) if Path(where) in path.parents
+    ]
+    if mounts[max(above)[1]][2] != "bpf":  # the nearest, and of two there the later
         raise Unsupported(
             "a path in a BPF file system",
             f"{path}, which is in none",

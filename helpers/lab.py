@@ -37,10 +37,12 @@ from helpers.cards import Card, NotAttempted, NotChecked, NotYet, Result, Right,
 from helpers.errors import (
     BpfError,
     CompileError,
+    Exhausted,
     NotFound,
     PermissionNeeded,
     Unsupported,
     VerifierError,
+    exhaustion_told,
 )
 from helpers.maps import BpfMap
 from helpers.program import Program, load
@@ -102,6 +104,7 @@ class Lab:
         """The learner's file for each part."""
         return [_latest([self._file(dialect) for dialect in PARTS[part]]) for part in self.parts]
 
+    @exhaustion_told("check the lab")
     def check(self, path: str | os.PathLike[str] | None = None) -> Result:
         """Check what the learner wrote, or the file ``path`` and those that belong to it."""
         if path is not None:
@@ -142,16 +145,17 @@ class Lab:
         title = f"Solution {number} of {len(files)}:"
         return Card(f"{about[number - 1]}.", listing="\n\n".join(parts), title=title)
 
+    @exhaustion_told("begin the lab again")
     def reset(self) -> Card:
         """Begin again with the starter. What the learner wrote is kept."""
         dialects = [dialect for part in self.parts for dialect in PARTS[part]]
         there = [file for file in map(self._file, dialects) if file.exists()]
         kept = [self._keep(file) for file in there]
-        for file in there:
-            file.unlink()
         fresh = [self._file(PARTS[part][0]) for part in self.parts]
         for file in fresh:
             _write(file, self._starters(file)[0].read_text())
+        for file in {*there} - {*fresh}:
+            file.unlink()
         was = ", ".join(f"`{shown(path)}`" for path in kept)
         now = " and ".join(f"`{shown(file)}`" for file in fresh)
         return Card(
@@ -160,6 +164,7 @@ class Lab:
             title="Reset.",
         )
 
+    @exhaustion_told("save your program")
     def submit(self, text: str, dialect: str = "libbpf") -> Card:
         """Save ``text`` as the learner's program or answer, and see whether it compiles.
 
@@ -327,8 +332,9 @@ def _elsewhere(folder: Path, files: Sequence[Path]) -> Result:
     path = str(Path(__file__).resolve().parent.parent)
     with (
         tempfile.TemporaryDirectory() as scratch,
-        tempfile.TemporaryFile("w+") as said,
-        tempfile.TemporaryFile("w+") as errors,
+        # In memory: what a check says of a full disk must not need room on it.
+        os.fdopen(os.memfd_create("said"), "w+") as said,
+        os.fdopen(os.memfd_create("errors"), "w+") as errors,
     ):
         its = {"PYTHONPATH": path, "TMPDIR": scratch, "BPF_COURSE_RESULT": str(said.fileno())}
         process = subprocess.Popen(
@@ -432,7 +438,7 @@ def _guarded(run: Callable[[], Any]) -> Any:
             f"`{raised.where}` raised {str(raised).rstrip('.')}.",
             "Call your function yourself, in a cell, and look at what it is given.",
         )
-    except (Unsupported, PermissionNeeded) as error:
+    except (Unsupported, PermissionNeeded, Exhausted) as error:
         return NotChecked(error.message)
     except VerifierError as error:
         return Wrong("The kernel's verifier refuses your program.", listing=error.message)

@@ -31,7 +31,14 @@ from types import SimpleNamespace
 from typing import Any, BinaryIO, NamedTuple, Self, SupportsBytes, TypeVar
 
 from helpers import kernel
-from helpers.errors import BpfError, Closed, PermissionNeeded, Unsupported, describe
+from helpers.errors import (
+    BpfError,
+    Closed,
+    PermissionNeeded,
+    Unsupported,
+    describe,
+    exhaustion_told,
+)
 
 CLIENT_MAC, SERVER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"  # locally administered
 CLIENT_IP, SERVER_IP = "10.0.0.1", "10.0.0.2"
@@ -95,7 +102,10 @@ class Interface:
                 _setns(outside)
 
     def _count(self) -> "_Counters":
-        text = os.pread(self._counters.fileno(), 65536, 0).decode()
+        try:
+            text = os.pread(self._counters.fileno(), 65536, 0).decode()
+        except ValueError:  # closed, by another thread maybe
+            raise Closed(f"The network of {self.name} is closed: make a new pair.") from None
         numbers = text.partition(f"{self.name}:")[2].split()
         if not numbers:
             raise BpfError(f"The interface {self.name} is gone from its namespace.")
@@ -193,6 +203,7 @@ class Pair:
             interface._close()
         self._socket.close()
 
+    @exhaustion_told("send frames")
     def send(
         self,
         frames: SupportsBytes | Iterable[SupportsBytes],
@@ -297,6 +308,7 @@ class Pair:
             self._socket.bind((self.client.name, 0))
 
 
+@exhaustion_told("make a pair of network namespaces")
 def pair(*, ipv6: bool = False) -> Pair:
     """Make two private network namespaces, ``client`` and ``server``, joined by a veth.
 
@@ -779,6 +791,7 @@ class Workload:
         return ports
 
 
+@exhaustion_told("start a workload")
 def workload(
     net: Pair,
     kind: str = "tcp",
