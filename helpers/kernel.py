@@ -446,9 +446,11 @@ def make_pins(path: Path) -> None:
             f"Pin below {BPFFS}; if it is not mounted there, ./course install mounts it.",
         )
     if PINS not in path.parents:
-        return
+        return None
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileNotFoundError:  # another notebook removed the empty folder of all in that moment
+        return make_pins(path)
     except PermissionError:
         raise PermissionNeeded(f"make the folder {path.parent}") from None
     except OSError as error:

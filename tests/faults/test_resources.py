@@ -13,19 +13,21 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from helpers import kernel, load, sandbox
+from helpers import kernel, load, sandbox, source
 from helpers.attach import XDP, Function
 from helpers.errors import BpfError, Closed
 from helpers.kernel import ROOT
 from helpers.maps import open_map
 from helpers.program import Program
-from tests.faults.kills import Notebook, _end, _files, _fill
+from tests.faults.kills import Notebook, end, files, fill
 from tests.vm.conftest import until
+from tests.vm.kills import below
 
 PRELUDE = """
 import json, os, resource, subprocess, sys
@@ -61,11 +63,11 @@ def child(code: str, **env: str) -> dict[str, str]:
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A learner's files, which must be the same afterwards."""
     path = tmp_path / "work"
-    _fill(path)
+    fill(path)
     monkeypatch.setenv("BPF_COURSE_WORK", str(path))
-    before = _files(path)
+    before = files(path)
     yield path
-    assert _files(path) == before
+    assert files(path) == before
 
 
 # --- a full disk ----------------------------------------------------------------------------
@@ -131,6 +133,29 @@ def test_a_full_disk(tmp_path: Path) -> None:
             assert '(errno ENOSPC, "No space left on device")' in words
             assert "The disk is full. What was there before is unchanged." in words
             assert "./course clean  removes what was compiled." in words
+
+
+def test_the_compiler_is_killed() -> None:
+    """As the kernel does when memory runs short."""
+    said = list[str]()
+    for number in range(20):
+        with ThreadPoolExecutor(1) as pool:
+            text = f"int n{number}_{time.monotonic_ns()};\n{source('hash.bpf.c')}"
+            loading = pool.submit(load, text=text)
+            while not loading.done():
+                for pid, name in below(os.getpid()).items():
+                    if "clang" in name:
+                        with suppress(ProcessLookupError):
+                            os.kill(pid, signal.SIGKILL)
+            try:
+                loading.result().close()  # it was done before we saw it
+            except BpfError as error:
+                said.append(f"{type(error).__name__}: {error}")
+                break
+    assert said == [
+        "BpfError: clang was killed while it compiled cell.bpf.c (SIGKILL).\n"
+        "The kernel kills when memory runs short, and people do.\nRun it again."
+    ]
 
 
 # --- what is not mounted --------------------------------------------------------------------
@@ -376,7 +401,7 @@ def _two(tmp_path: Path) -> None:
             one.leave()
     finally:
         for one in both:
-            _end(one)
+            end(one)
     assert not kernel.OURS.exists()
 
 
