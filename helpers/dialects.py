@@ -466,7 +466,8 @@ def _bcc_failed(text: str, name: str, error: str, said: str, title: str = "") ->
     said = said.replace("/virtual/main.c", name)
     if os.geteuid() and ("super-user" in error or "Operation not permitted" in error + said):
         raise PermissionNeeded(f"load {name} into the kernel")
-    check_said(f"load {name} into the kernel", said + error)
+    if os.strerror(errno.ENOSPC) not in said + error:  # that is a log without room, and no disk
+        check_said(f"load {name} into the kernel", said + error)
     if hook := re.search(r"open\(/sys/kernel/(?:debug/)?tracing/events/(\S+)/", said):
         raise attach.no_hook(f"tracepoint/{hook[1]}", errno.ENOENT)
     refused = re.search(r"could not open bpf map: (\w+), error: (.+)", said + error)

@@ -492,7 +492,7 @@ class BpfMap(MutableMapping[Any, Any]):
     def pin(self, name: str | os.PathLike[str] = "") -> Path:
         """Give the map a name in the BPF file system, where it outlives this process.
 
-        ``name`` is put into the course's own folder there, and is the map's own when it is not
+        ``name`` is put into this notebook's own folder there, and is the map's own when it is not
         given; an absolute path is taken as it is. Returns the path, for ``open_map(pin=…)``.
 
         Raises:

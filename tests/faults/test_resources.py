@@ -35,6 +35,8 @@ from pathlib import Path
 from helpers import kernel, lab, load, open_map, sandbox
 from helpers.errors import BpfError
 
+lab.SECONDS = 200  # the machine may be busy
+
 def told(work):
     '''What an error of ours says. Any other ends this process with its traceback.'''
     try:
