@@ -8,12 +8,11 @@ struct total {
 };
 
 /* Any map can be pinned. A hash starts empty, so what it holds tells who was here before. */
-#ifndef PINNED
+#ifndef PIN
 BPF_HASH(totals, u32, struct total, 256);
 #else
 /* The same with a pin: what is pinned there is used again, or a new map is pinned there. */
-BPF_TABLE_PINNED("hash", u32, struct total, totals, 256,
-		 "/sys/fs/bpf/bpf_maps_measured/chapter_11");
+BPF_TABLE_PINNED("hash", u32, struct total, totals, 256, PIN);
 #endif
 
 int count(struct xdp_md *ctx)

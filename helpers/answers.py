@@ -273,6 +273,7 @@ def _contained(file: Path, readable: tuple[Path, ...], fd: int) -> list[str]:
         *("--die-with-parent", "--new-session", "--clearenv", "--chdir", "/tmp"),
         *("--setenv", "PATH", os.environ.get("PATH", os.defpath)),
         *("--setenv", "HOME", "/tmp", "--setenv", "OPENBLAS_NUM_THREADS", "1"),
+        *("--setenv", kernel.OWNER, kernel.PINS.name),
         *("--setenv", "PYTHONPATH", str(kernel.ROOT), "--setenv", "PYTHONDONTWRITEBYTECODE", "1"),
         *(("--setenv", "BCC_KERNEL_SOURCE", str(source)) if source else ()),
         "setpriv",

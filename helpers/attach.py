@@ -17,6 +17,7 @@ from helpers.errors import (
     NotFound,
     PermissionNeeded,
     Unsupported,
+    check_exhausted,
     describe,
 )
 from helpers.libbpf import lib
@@ -24,6 +25,7 @@ from helpers.maps import BpfMap
 
 # enum bpf_prog_type and enum bpf_attach_type of <linux/bpf.h>, as far as they are named here
 KPROBE, TRACEPOINT, XDP, PERF_EVENT, SK_SKB, SK_MSG = 2, 5, 6, 7, 14, 16
+TRACEFS = Path("/sys/kernel/tracing")
 _STREAM_VERDICT, _MSG_VERDICT, _ON_XDP = 5, 7, 37
 
 
@@ -102,7 +104,8 @@ def _attach_xdp(function: Function, target: Any) -> Link:
     if isinstance(target, str):
         try:
             index = socket.if_nametoindex(target)
-        except OSError:
+        except OSError as error:
+            check_exhausted(f"look for the interface {target}", error.errno or 0)
             raise NotFound(f"There is no network interface {target!r}.", errno.ENODEV) from None
     elif hasattr(target, "ifindex"):
         index, inside = target.ifindex, target.inside()
@@ -155,7 +158,8 @@ def _attach_sampler(function: Function, target: Any, frequency: int) -> Link:
         )
     try:
         threads = [int(path.name) for path in Path(f"/proc/{target}/task").iterdir()]
-    except OSError:
+    except OSError as error:
+        check_exhausted(f"look at process {target}", error.errno or 0)
         raise NotFound(f"There is no process {target}.", errno.ESRCH) from None
     # PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CPU_CLOCK: it needs no counter of the CPU's own.
     return _perf_link(function, [(thread, -1) for thread in threads], 1, 0, frequency=frequency)
@@ -173,7 +177,7 @@ def _attach_probe(function: Function, target: Any) -> Link:
         if not door.exists():
             raise no_hook(f"kprobe/{target}", errno.ENOENT)
         return _perf_link(function, [(-1, 0)], int(door.read_text()), 0, place=target.encode())
-    place = Path("/sys/kernel/tracing/events", *target.split(":"), "id")
+    place = TRACEFS.joinpath("events", *target.split(":"), "id")
     if not place.exists():
         raise no_hook(f"tracepoint/{target.replace(':', '/')}", errno.ENOENT)
     return _perf_link(function, [(-1, 0)], 2, int(place.read_text()))
@@ -222,6 +226,13 @@ def _perf_link(
 
 def no_hook(hook: str, number: int, said: str = "") -> Unsupported:
     """The error for a place that this kernel does not have."""
+    check_exhausted(f"attach to {hook}", number)
+    if not TRACEFS.joinpath("events").is_dir() and not hook.startswith("perf_event"):
+        return Unsupported(
+            f"tracefs, which knows the hook {hook}",
+            f"none at {TRACEFS}",
+            "./course install  mounts it.",
+        )
     return Unsupported(
         f"a kernel with the hook {hook}",
         f"Linux {platform.release()}, which answers {describe(number)}{said}",
@@ -239,4 +250,5 @@ def refused(what: str, number: int) -> NoReturn:
             f"Linux {platform.release()}, which answers {describe(errno.EOPNOTSUPP)}",
             "See which kernels can with: ./course doctor",
         )
+    check_exhausted(what, number)
     raise BpfError(f"The kernel would not {what} (errno {describe(number)}).", number)

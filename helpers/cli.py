@@ -36,8 +36,10 @@ def lab(port: int | None, browser: bool) -> int:
         return 1
     from jupyterlab.labapp import LabApp
 
+    from helpers.kernel import OWNER
     from helpers.vm import kernelspec
 
+    os.environ.pop(OWNER, None)  # each notebook's kernel owns its pins itself
     kernelspec.offer()
     token = os.environ.pop("JUPYTER_TOKEN", "") or secrets.token_hex(24)
     os.chdir(ROOT)
@@ -209,17 +211,21 @@ def doctor(as_json: bool) -> int:
     return 0 if report.ok else 1
 
 
-def clean() -> int:
-    """Remove what killed notebooks left in the kernel, and all compiled objects."""
-    from helpers.kernel import cache_dir, sweep
+def clean(everybody: bool, dry_run: bool) -> int:
+    """Remove what killed notebooks left in the kernel, and all compiled objects; say what stays."""
+    from helpers.kernel import cache_dir, owned, sweep
 
-    removed = sweep()
+    removed = sweep(everybody=everybody, dry_run=dry_run)
     objects = cache_dir() / "objects"
     if objects.is_dir():
-        shutil.rmtree(objects)
+        if not dry_run:
+            shutil.rmtree(objects)
         removed.append(str(objects))
-    for what in removed or ["nothing: all was clean"]:
-        print(f"removed {what}")
+    for what in removed or ["nothing: all is clean"]:
+        print(f"{'would remove' if dry_run else 'removed'} {what}")
+    for folder in [] if everybody else owned():
+        pid = folder.name.partition("_")[0]
+        print(f"kept {folder}: process {pid} is at work with it; --all removes it, too")
     return 0
 
 
@@ -268,7 +274,9 @@ def main() -> int:
     of_lab.add_argument("--port", type=int)
     of_lab.add_argument("--no-browser", action="store_true")
     commands.add_parser("doctor").add_argument("--json", action="store_true")
-    commands.add_parser("clean")
+    of_clean = commands.add_parser("clean")
+    of_clean.add_argument("--all", action="store_true", help="running notebooks' pins, too")
+    of_clean.add_argument("--dry-run", action="store_true", help="show it, and remove nothing")
     of_check = commands.add_parser("check-labs")
     of_check.add_argument("folder", type=Path)
     of_check.add_argument("--out", type=Path, default=Path("labs.csv"))
@@ -289,7 +297,9 @@ def main() -> int:
             return check_labs(args.folder, args.out)
         if args.command == "export-nbgrader":
             return export_nbgrader(args.folder)
-        return doctor(args.json) if args.command == "doctor" else clean()
+        if args.command == "clean":
+            return clean(args.all, args.dry_run)
+        return doctor(args.json)
     except OSError as error:  # BpfError among them
         print(error, file=sys.stderr)
         return 1

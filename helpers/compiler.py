@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from typing import NamedTuple, NoReturn
 
 from helpers import kernel
 from helpers.diagnostics import Diagnostic, Mark, word
-from helpers.errors import CompileError, NotFound
+from helpers.errors import BpfError, CompileError, NotFound, check_said, exhaustion_told
 
 
 class Source(str):
@@ -77,6 +78,7 @@ def compile_object(text: str, name: str, flags: list[str]) -> Path:
     return compiled(text, name, flags, f"{name.removesuffix('.c')}.o")
 
 
+@exhaustion_told("compile a program in the course's cache")
 def compiled(
     text: str, name: str, flags: list[str], product: str, libraries: Sequence[str] = ()
 ) -> Path:
@@ -94,12 +96,13 @@ def compiled(
     made, needs = cache / key / product, cache / key / "needs.json"
     if _fresh(made, needs):
         return made
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
         work = Path(folder)
         (work / name).write_text(text)
         command = [clang, *flags, "-MD", "-MF", "needs", name, "-o", product, *libraries]
         done = subprocess.run(command, cwd=work, capture_output=True, text=True, errors="replace")
         if done.returncode:
+            _no_fault_of_the_text(name, done)
             compile_failed(name, done.stderr, text)
         paths = (work / "needs").read_text().replace("\\\n", " ").split()[2:]
         found = {path: _stamp(path) for path in paths if path != name}
@@ -108,6 +111,17 @@ def compiled(
         made.chmod(0o700)
         kernel.write_atomically(needs, json.dumps(found).encode())
     return made
+
+
+def _no_fault_of_the_text(name: str, done: "subprocess.CompletedProcess[str]") -> None:
+    """Raise the error for a compiler that could not do its work, if that is so."""
+    check_said(f"compile {name}", done.stderr)
+    if done.returncode < 0:
+        how = signal.Signals(-done.returncode).name
+        raise BpfError(
+            f"clang was killed while it compiled {name} ({how}).\n"
+            "The kernel kills when memory runs short, and people do.\nRun it again."
+        )
 
 
 def _fresh(made: Path, needs: Path) -> bool:

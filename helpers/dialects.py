@@ -30,6 +30,8 @@ from helpers.errors import (
     PermissionNeeded,
     Unsupported,
     VerifierError,
+    check_exhausted,
+    check_said,
     describe,
 )
 from helpers.libbpf import LOG_SIZE, lib, messages
@@ -77,7 +79,15 @@ def load_libbpf(text: str, name: str, flags: list[str], given: Mapping[str, BpfM
             _load_failed(obj, -error, text, name, path, logs, said)
         finally:
             so.bpf_object__close(obj)
-    maps = {}
+    try:
+        return _loaded(obj, text, name)
+    except BaseException:  # no descriptor was left for one of ours
+        so.bpf_object__close(obj)
+        raise
+
+
+def _loaded(obj: int, text: str, name: str) -> Loaded:
+    so, maps = lib(), {}
     for one in _each(so.bpf_object__next_map, obj):
         full = so.bpf_map__name(one).decode()
         short = full[full.rindex(".") :] if "." in full else full  # hash_bpf.rodata is .rodata
@@ -122,6 +132,7 @@ def _open(path: Path, text: str, name: str, given: Mapping[str, BpfMap], said: l
         unknown = re.search(r"failed to find BTF for extern '(\w+)'", "\n".join(said))
         if unknown:
             raise _not_linked(unknown, text, name, number)
+        check_exhausted(f"open the object of {name}", number)
         raise BpfError(f"{name} is no BPF object (errno {describe(number)}).\n{_tail(said)}")
     try:
         _reuse(obj, name, given)
@@ -234,6 +245,7 @@ def _load_failed(
     logs: Mapping[str, Any],
     said: list[str],
 ) -> NoReturn:
+    check_exhausted(f"load {name} into the kernel", number)
     for title, log in logs.items():
         if log.value:
             full = log.value.decode(errors="replace")
@@ -454,6 +466,10 @@ def _bcc_failed(text: str, name: str, error: str, said: str, title: str = "") ->
     said = said.replace("/virtual/main.c", name)
     if os.geteuid() and ("super-user" in error or "Operation not permitted" in error + said):
         raise PermissionNeeded(f"load {name} into the kernel")
+    if os.strerror(errno.ENOSPC) not in said + error:  # that is a log without room, and no disk
+        check_said(f"load {name} into the kernel", said + error)
+    if hook := re.search(r"open\(/sys/kernel/(?:debug/)?tracing/events/(\S+)/", said):
+        raise attach.no_hook(f"tracepoint/{hook[1]}", errno.ENOENT)
     refused = re.search(r"could not open bpf map: (\w+), error: (.+)", said + error)
     if refused:
         number = next((n for n in errno.errorcode if os.strerror(n) == refused[2].strip()), 0)

@@ -4,9 +4,11 @@ All are ``BpfError``, which is an ``OSError``: ``errno`` and ``errno_name`` hold
 word. In a notebook they print as their message alone, without our frames above it.
 """
 
+import contextlib
 import errno as _errno
 import os
 import sys
+from collections.abc import Iterator
 
 from helpers.diagnostics import Diagnostic
 
@@ -123,6 +125,55 @@ class PermissionNeeded(BpfError, PermissionError):
         )
         super().__init__(f"You are not allowed to {what} (errno EPERM).\n{remedy}", _errno.EPERM)
         self.remedy = remedy
+
+
+_EXHAUSTED = {
+    _errno.ENOSPC: "The disk is full. What was there before is unchanged.\nFree some room on it; "
+    "./course clean  removes what was compiled.",
+    _errno.EDQUOT: "Your share of the disk is used up. What was there before is unchanged.\n"
+    "Free some of it; ./course clean  removes what was compiled.",
+    _errno.EMFILE: "This process has no file descriptor left, and each map, program and file takes "
+    "one.\nClose what you loaded, or restart the notebook's kernel;  ulimit -n  is the limit.",
+    _errno.ENFILE: "The machine has no file descriptor left.\n"
+    "End some programs;  sysctl fs.file-max  is the limit.",
+    _errno.ENOMEM: "There is no memory left, for this process or for its group. Most maps take "
+    "that of all\ntheir entries at once.\nLower max_entries, close other maps, or "
+    "end other programs.",
+}
+
+
+class Exhausted(BpfError):
+    """The machine has no more of something: room on a disk, memory, file descriptors."""
+
+    def __init__(self, what: str, errno: int) -> None:
+        super().__init__(f"Cannot {what} (errno {describe(errno)}).\n{_EXHAUSTED[errno]}", errno)
+
+
+def check_exhausted(what: str, errno: int) -> None:
+    """Raise ``Exhausted`` if that is what an answer of bpf(2) means. ENOSPC there is no disk."""
+    if errno in _EXHAUSTED and errno not in (_errno.ENOSPC, _errno.EDQUOT):
+        raise Exhausted(what, errno)
+
+
+def check_said(what: str, said: str) -> None:
+    """Raise ``Exhausted`` if that is what a compiler, or another program, says."""
+    for number in _EXHAUSTED:
+        if os.strerror(number) in said:
+            raise Exhausted(what, number)
+
+
+@contextlib.contextmanager
+def exhaustion_told(what: str) -> Iterator[None]:
+    """Whatever the block, or the function that this decorates, runs out of is told in words."""
+    try:
+        yield
+    except BpfError:
+        raise
+    except OSError as error:
+        where = f", at {error.filename}" if error.filename else ""
+        if error.errno in _EXHAUSTED:
+            raise Exhausted(what + where, error.errno) from None
+        raise
 
 
 def describe(errno: int) -> str:

@@ -14,17 +14,39 @@ import shutil
 import stat
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from helpers.errors import BpfError, NotFound, PermissionNeeded, Unsupported, describe
+from helpers.errors import (
+    BpfError,
+    NotFound,
+    PermissionNeeded,
+    Unsupported,
+    check_exhausted,
+    describe,
+)
 from helpers.libbpf import MapCreateOpts, MapInfo, ProgInfo, lib
 
 ROOT = Path(__file__).resolve().parent.parent
 BPFFS = Path("/sys/fs/bpf")
-PINS = BPFFS / "bpf_maps_measured"  # our own folder: what we pin is here and nowhere else
+OURS = BPFFS / "bpf_maps_measured"  # what the course pins is below this, and nowhere else
+
+
+def _started(pid: int | str) -> str:
+    """When that process began, in ticks since the boot; empty when it is gone. proc(5)."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return fields[18] if state not in "ZX" else ""
+
+
+# A folder for each notebook, named by its process and when that began, since numbers come again.
+# Processes that the notebook starts share it: they find the name in their environment.
+OWNER = "BPF_COURSE_OWNER"
+PINS = OURS / os.environ.setdefault(OWNER, f"{os.getpid()}_{_started(os.getpid())}")
 
 # enum bpf_map_type of <linux/bpf.h>, in its order
 MAP_TYPES = (
@@ -341,8 +363,10 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.close()
             os.replace(file.name, path)
-        except BaseException:
+        except BaseException as error:
             os.unlink(file.name)
+            if isinstance(error, OSError):
+                error.filename = str(path)  # write(2) does not say
             raise
 
 
@@ -396,6 +420,7 @@ def objects(kind: str) -> dict[int, str]:
         fd = get(number)
         if fd == -errno.ENOENT:  # it went away while we looked
             continue
+        check_exhausted(f"look at {kind} {number}", -fd)
         if fd < 0:
             raise PermissionNeeded(f"look at {kind} {number}")
         info = (ProgInfo if kind == "prog" else MapInfo)()
@@ -415,17 +440,22 @@ def make_pins(path: Path) -> None:
         PermissionNeeded: not allowed to.
     """
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    if not {Path(where) for _, where, kind, *_ in mounts if kind == "bpf"} & {*path.parents}:
+    above = [
+        (len(where), i) for i, (_, where, *_) in enumerate(mounts) if Path(where) in path.parents
+    ]
+    if mounts[max(above)[1]][2] != "bpf":  # the nearest, and of two there the later
         raise Unsupported(
             "a path in a BPF file system",
             f"{path}, which is in none",
             f"Pin below {BPFFS}; if it is not mounted there, ./course install mounts it.",
         )
     if PINS not in path.parents:
-        return
+        return None
     _check_pins()
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileNotFoundError:  # another notebook removed the empty folder of all in that moment
+        return make_pins(path)
     except PermissionError:
         raise PermissionNeeded(f"make the folder {path.parent}") from None
     except OSError as error:
@@ -438,41 +468,62 @@ def make_pins(path: Path) -> None:
 
 
 def _check_pins() -> None:
-    """Anybody may make files in bpffs, so our folder may have been made by somebody else.
+    """Anybody may make files in bpffs, so our folders may have been made by somebody else.
 
     Raises:
         PermissionNeeded: it was.
     """
-    if os.path.lexists(PINS):
-        _check_ours(PINS, f"Look who made it, then remove it: ls -ld {PINS}")
+    for folder in (OURS, PINS):
+        if os.path.lexists(folder):
+            _check_ours(folder, f"Look who made it, then remove it: ls -ld {folder}")
 
 
 def drop_pins() -> None:
     """Remove our own folder below bpffs, and those in it, when nothing is pinned there any more."""
     _check_pins()
-    for path in [*sorted(PINS.rglob("*"), reverse=True), PINS]:
-        with contextlib.suppress(OSError):  # a folder that is not empty, or a pin
-            path.rmdir()
+    _drop([*sorted(PINS.rglob("*"), reverse=True), PINS, OURS])
 
 
-def sweep() -> list[str]:
-    """Remove what a killed notebook left in this kernel, and say what it was.
+def _drop(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):  # not empty, gone, or no folder but a pin
+            folder.rmdir()
+
+
+def sweep(*, everybody: bool = False, dry_run: bool = False) -> list[str]:
+    """Remove what killed notebooks left in this kernel, and say what it was.
 
     Programs, maps, links and network namespaces of ours live by file descriptors alone, and die
-    with their process. Only pins outlive it, and ours are all in one folder.
+    with their process. Only pins outlive it. Those of a process that lives, whoever's it is, stay,
+    unless ``everybody`` is meant. With ``dry_run``, nothing is removed.
 
     Raises:
-        PermissionNeeded: that folder is not ours, and may lead anywhere.
+        PermissionNeeded: a pin is another user's, or our folder is, and may lead anywhere.
     """
-    removed = []
     _check_pins()
-    if PINS.is_dir():
-        for path in sorted(PINS.rglob("*"), reverse=True):
-            path.rmdir() if path.is_dir() else path.unlink()
-            removed.append(str(path))
-        PINS.rmdir()
-        removed.append(str(PINS))
-    return removed
+    kept = [] if everybody else owned()
+    left = [path for path in sorted(OURS.rglob("*"), reverse=True) if not _below(path, kept)]
+    if OURS.is_dir() and not kept:
+        left.append(OURS)
+    for path in [] if dry_run else left:
+        try:
+            path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+        except PermissionError:
+            raise PermissionNeeded(f"remove {path}") from None
+    return [str(path) for path in left]
+
+
+def owned() -> list[Path]:
+    """The folders of pins whose notebook, or other process, is alive."""
+    return [path for path in OURS.glob("*_*") if _lives(*path.name.split("_", 1))]
+
+
+def _lives(pid: str, began: str) -> bool:
+    return began != "" and _started(pid) == began
+
+
+def _below(path: Path, folders: list[Path]) -> bool:
+    return any(path.is_relative_to(folder) for folder in folders)
 
 
 # --- doctor ---------------------------------------------------------------------------------

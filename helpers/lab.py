@@ -37,13 +37,16 @@ from helpers.cards import Card, NotAttempted, NotChecked, NotYet, Result, Right,
 from helpers.errors import (
     BpfError,
     CompileError,
+    Exhausted,
     NotFound,
     PermissionNeeded,
     Unsupported,
     VerifierError,
+    exhaustion_told,
 )
 from helpers.maps import BpfMap
 from helpers.program import Program, load
+from helpers.sandbox import with_own_pins
 
 SUFFIXES = {"libbpf": ".bpf.c", "bcc": ".bcc.c", "python": ".py"}
 PARTS = {"program": ("libbpf", "bcc"), "answer": ("python",)}
@@ -101,6 +104,7 @@ class Lab:
         """The learner's file for each part."""
         return [_latest([self._file(dialect) for dialect in PARTS[part]]) for part in self.parts]
 
+    @exhaustion_told("check the lab")
     def check(self, path: str | os.PathLike[str] | None = None) -> Result:
         """Check what the learner wrote, or the file ``path`` and those that belong to it."""
         if path is not None:
@@ -141,16 +145,17 @@ class Lab:
         title = f"Solution {number} of {len(files)}:"
         return Card(f"{about[number - 1]}.", listing="\n\n".join(parts), title=title)
 
+    @exhaustion_told("begin the lab again")
     def reset(self) -> Card:
         """Begin again with the starter. What the learner wrote is kept."""
         dialects = [dialect for part in self.parts for dialect in PARTS[part]]
         there = [file for file in map(self._file, dialects) if file.exists()]
         kept = [self._keep(file) for file in there]
-        for file in there:
-            file.unlink()
         fresh = [self._file(PARTS[part][0]) for part in self.parts]
         for file in fresh:
             _write(file, self._starters(file)[0].read_text())
+        for file in {*there} - {*fresh}:
+            file.unlink()
         was = ", ".join(f"`{shown(path)}`" for path in kept)
         now = " and ".join(f"`{shown(file)}`" for file in fresh)
         return Card(
@@ -159,6 +164,7 @@ class Lab:
             title="Reset.",
         )
 
+    @exhaustion_told("save your program")
     def submit(self, text: str, dialect: str = "libbpf") -> Card:
         """Save ``text`` as the learner's program or answer, and see whether it compiles.
 
@@ -178,7 +184,8 @@ class Lab:
         if file.exists() and _read(file) != text:
             self._keep(file)
         _write(file, text)
-        return _guarded(lambda: self._try(file))
+        # libbpf pins a map that is declared so, by its name alone; trying must leave nothing.
+        return _guarded(lambda: with_own_pins(lambda: self._try(file)))
 
     def _try(self, file: Path) -> Card:
         if file.suffix == ".py":
@@ -325,8 +332,9 @@ def _elsewhere(folder: Path, files: Sequence[Path]) -> Result:
     path = str(Path(__file__).resolve().parent.parent)
     with (
         tempfile.TemporaryDirectory() as scratch,
-        tempfile.TemporaryFile("w+") as said,
-        tempfile.TemporaryFile("w+") as errors,
+        # In memory: what a check says of a full disk must not need room on it.
+        os.fdopen(os.memfd_create("said"), "w+") as said,
+        os.fdopen(os.memfd_create("errors"), "w+") as errors,
     ):
         its = {"PYTHONPATH": path, "TMPDIR": scratch, "BPF_COURSE_RESULT": str(said.fileno())}
         process = subprocess.Popen(
@@ -430,7 +438,7 @@ def _guarded(run: Callable[[], Any]) -> Any:
             f"`{raised.where}` raised {str(raised).rstrip('.')}.",
             "Call your function yourself, in a cell, and look at what it is given.",
         )
-    except (Unsupported, PermissionNeeded) as error:
+    except (Unsupported, PermissionNeeded, Exhausted) as error:
         return NotChecked(error.message)
     except VerifierError as error:
         return Wrong("The kernel's verifier refuses your program.", listing=error.message)

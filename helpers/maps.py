@@ -32,7 +32,9 @@ from helpers.errors import (
     NotFound,
     PermissionNeeded,
     Unsupported,
+    check_exhausted,
     describe,
+    exhaustion_told,
 )
 from helpers.libbpf import BatchOpts, MapInfo, ProgInfo, lib
 
@@ -503,10 +505,11 @@ class BpfMap(MutableMapping[Any, Any]):
         found = re.search(rf"^{field}:\s*(\d+)", text, re.MULTILINE)
         return int(found[1]) if found else 0
 
+    @exhaustion_told("pin the map")
     def pin(self, name: str | os.PathLike[str] = "") -> Path:
         """Give the map a name in the BPF file system, where it outlives this process.
 
-        ``name`` is put into the course's own folder there, and is the map's own when it is not
+        ``name`` is put into this notebook's own folder there, and is the map's own when it is not
         given; an absolute path is taken as it is. Returns the path, for ``open_map(pin=…)``.
 
         Raises:
@@ -675,6 +678,7 @@ class BpfMap(MutableMapping[Any, Any]):
                 number,
             )
         shown = "" if key is None else f" {key!r} in"
+        check_exhausted(f"{what}{shown} {name}", number)
         raise BpfError(f"The kernel would not {what}{shown} {name} {why}.", number)
 
     def _check_socket(self, number: int, what: str, key: Any, raw_value: bytes) -> None:
@@ -802,6 +806,7 @@ def _fits(layout: Layout, size: int) -> Layout:
     return layout if layout.size == size else plain(size)
 
 
+@exhaustion_told("open the map")
 def open_map(
     *,
     pin: str | os.PathLike[str] | None = None,
@@ -831,6 +836,7 @@ def open_map(
         except OSError as error:
             if isinstance(error, BpfError):
                 raise
+            check_exhausted(f"open file descriptor {fd} again", error.errno or 0)
             raise Closed(f"File descriptor {fd} is not open.") from None
     if id is not None:
         return _checked(lib().bpf_map_get_fd_by_id(id), f"Map id {id}")
@@ -844,6 +850,7 @@ def open_map(
 def _checked(fd: int, what: str) -> BpfMap:
     if fd in (-errno.EPERM, -errno.EACCES):
         raise PermissionNeeded(f"open {what[0].lower()}{what[1:]}")
+    check_exhausted(f"open {what[0].lower()}{what[1:]}", -fd)
     if fd < 0:
         raise NotFound(
             f"{what} is not there (errno {describe(-fd)}).\nList the maps with: bpftool map", -fd

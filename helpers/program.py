@@ -13,7 +13,14 @@ from helpers.attach import Device, Function, Link, attach, refused
 from helpers.btf import Layout, Types
 from helpers.compiler import find
 from helpers.dialects import load_bcc, load_libbpf
-from helpers.errors import Closed, LayoutError, NotFound, Unsupported, describe
+from helpers.errors import (
+    Closed,
+    LayoutError,
+    NotFound,
+    Unsupported,
+    describe,
+    exhaustion_told,
+)
 from helpers.events import Events
 from helpers.libbpf import ProgInfo, TestRunOpts, lib
 from helpers.maps import BpfMap
@@ -82,6 +89,7 @@ class Program:
         """
         return self._function(name)
 
+    @exhaustion_told("attach the program")
     def attach(
         self, name: str, target: "Device | BpfMap | str | int | None" = None, *, frequency: int = 99
     ) -> Link:
@@ -104,6 +112,7 @@ class Program:
         self._links.append(link)
         return link
 
+    @exhaustion_told("open the buffer")
     def events(
         self,
         name: str,
@@ -241,6 +250,7 @@ def _address(data: bytes) -> int | None:
     return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value
 
 
+@exhaustion_told("load the program")
 def load(
     path: str | os.PathLike[str] | None = None,
     *,

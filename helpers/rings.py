@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from helpers import kernel
-from helpers.errors import BpfError, PermissionNeeded, describe
+from helpers.errors import BpfError, PermissionNeeded, check_exhausted, describe
 from helpers.libbpf import LOST_FN, PERF_FN, RING_FN, lib
 from helpers.maps import BpfMap
 
@@ -339,4 +339,5 @@ class Callbacks:
 def _refused(name: str, number: int) -> BpfError:
     if number in (errno.EPERM, errno.EACCES):
         return PermissionNeeded(f"read {name}")
+    check_exhausted(f"read {name}", number)
     return BpfError(f"{name} cannot be read (errno {describe(number)}).", number)

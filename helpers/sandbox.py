@@ -31,7 +31,14 @@ from types import SimpleNamespace
 from typing import Any, BinaryIO, NamedTuple, Self, SupportsBytes, TypeVar
 
 from helpers import kernel
-from helpers.errors import BpfError, Closed, PermissionNeeded, Unsupported, describe
+from helpers.errors import (
+    BpfError,
+    Closed,
+    PermissionNeeded,
+    Unsupported,
+    describe,
+    exhaustion_told,
+)
 
 CLIENT_MAC, SERVER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"  # locally administered
 CLIENT_IP, SERVER_IP = "10.0.0.1", "10.0.0.2"
@@ -95,7 +102,10 @@ class Interface:
                 _setns(outside)
 
     def _count(self) -> "_Counters":
-        text = os.pread(self._counters.fileno(), 65536, 0).decode()
+        try:
+            text = os.pread(self._counters.fileno(), 65536, 0).decode()
+        except ValueError:  # closed, by another thread maybe
+            raise Closed(f"The network of {self.name} is closed: make a new pair.") from None
         numbers = text.partition(f"{self.name}:")[2].split()
         if not numbers:
             raise BpfError(f"The interface {self.name} is gone from its namespace.")
@@ -193,6 +203,7 @@ class Pair:
             interface._close()
         self._socket.close()
 
+    @exhaustion_told("send frames")
     def send(
         self,
         frames: SupportsBytes | Iterable[SupportsBytes],
@@ -297,6 +308,7 @@ class Pair:
             self._socket.bind((self.client.name, 0))
 
 
+@exhaustion_told("make a pair of network namespaces")
 def pair(*, ipv6: bool = False) -> Pair:
     """Make two private network namespaces, ``client`` and ``server``, joined by a veth.
 
@@ -358,6 +370,32 @@ def _elsewhere(work: Callable[[], T]) -> T:
         return pool.submit(work).result()
 
 
+def with_own_pins(work: Callable[[], T]) -> T:
+    """Call ``work`` in a thread that sees a new, empty BPF file system below /sys/fs/bpf.
+
+    So do the threads and processes that it starts. What they pin goes when the last of them ends.
+
+    Raises:
+        PermissionNeeded: making a mount namespace takes CAP_SYS_ADMIN.
+    """
+
+    def apart() -> T:
+        _own_mounts()
+        if _libc.mount(b"bpf", os.fsencode(kernel.BPFFS), b"bpf", 0, None) < 0:
+            number = ctypes.get_errno()
+            raise BpfError(f"No BPF file system can be mounted: {describe(number)}.", number)
+        return work()
+
+    return _elsewhere(apart)
+
+
+def _own_mounts() -> None:
+    """Take the calling thread into a mount namespace of its own, for good."""
+    if _libc.unshare(_CLONE_NEWNS) < 0:
+        raise PermissionNeeded("make a mount namespace")
+    _libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None)
+
+
 def _choose_ipv6(wanted: bool) -> None:
     """Turn IPv6 on or off for this thread's namespace, without the addresses it makes up."""
     for kind in ("default", "all"):
@@ -384,9 +422,7 @@ def _one_queue_a_cpu(name: str, count: int) -> None:
     The calling thread ends up in a private mount namespace: only a sysfs that is mounted inside
     a network namespace shows that namespace's interfaces.
     """
-    if _libc.unshare(_CLONE_NEWNS) < 0:
-        raise PermissionNeeded("make a mount namespace")
-    _libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None)
+    _own_mounts()
     _libc.mount(b"sysfs", b"/sys", b"sysfs", 0, None)
     for cpu in range(count):
         mask = f"{1 << cpu % 32:x}" + ",00000000" * (cpu // 32)
@@ -755,6 +791,7 @@ class Workload:
         return ports
 
 
+@exhaustion_told("start a workload")
 def workload(
     net: Pair,
     kind: str = "tcp",

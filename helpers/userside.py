@@ -9,11 +9,12 @@ from pathlib import Path
 
 from helpers import kernel
 from helpers.compiler import compile_object, compiled, find
-from helpers.errors import CompileError, LayoutError
+from helpers.errors import CompileError, LayoutError, exhaustion_told
 
 _WARNINGS = ["-Wall", "-Wextra"]  # told when something else stops the compile
 
 
+@exhaustion_told("build the program")
 def build(
     path: str | os.PathLike[str] | None = None,
     *,

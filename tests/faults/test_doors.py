@@ -231,7 +231,7 @@ build("three_doors.c")
 
 
 # A folder /tmp that others see no more than this machine's own files: in bubblewrap, in a guest.
-OF_THEIR_OWN = {"answers.py", "vm/boot.py"}
+OF_THEIR_OWN = {"answers.py", "vm/inside.py"}
 
 
 def test_no_file_of_ours_names_a_place_in_tmp() -> None:

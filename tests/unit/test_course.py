@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from helpers import kernel
+from helpers import kernel, load
 
 ROOT = Path(__file__).parents[2]
 BCC = Path("/usr/lib/python3/dist-packages/bcc")
@@ -287,10 +287,20 @@ def test_doctor_speaks_json_and_its_exit_status_is_the_verdict() -> None:
 def test_clean_removes_compiled_objects_and_says_so(tmp_path: Path) -> None:
     objects = tmp_path / "bpf-maps-measured/objects"
     objects.mkdir(parents=True)
-    done = course("clean", XDG_CACHE_HOME=str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    assert f"removed {objects}\n" in done.stdout
-    assert not objects.exists()
+    pin = kernel.PINS / "test_clean"
+    with load("pinning.bpf.c") as prog:
+        prog["totals"].pin(pin.name)
+        try:
+            would = course("clean", "--all", "--dry-run", XDG_CACHE_HOME=str(tmp_path))
+            assert f"would remove {pin}\n" in would.stdout
+            assert f"would remove {objects}\n" in would.stdout and objects.exists()
+            done = course("clean", XDG_CACHE_HOME=str(tmp_path))
+            assert done.returncode == 0, done.stderr
+            assert f"removed {objects}\n" in done.stdout and not objects.exists()
+            pid = pin.parent.name.partition("_")[0]
+            assert f"kept {pin.parent}: process {pid} is at work with it; --all" in done.stdout
+        finally:
+            prog["totals"].unpin(pin.name)
 
 
 # --- lab ------------------------------------------------------------------------------------

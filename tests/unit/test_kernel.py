@@ -1,17 +1,20 @@
 """Probes, the doctor, the cache, and the sweep."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from helpers import kernel
+from helpers import kernel, sandbox
 from helpers.errors import NotFound, PermissionNeeded, Unsupported
 from helpers.libbpf import lib
-from helpers.maps import BpfMap, open_map
+from helpers.maps import open_map
+from tests.vm.conftest import until
 
 
 def test_the_doctor_finds_this_machine_ready() -> None:
@@ -94,23 +97,65 @@ def test_a_cache_that_is_not_ours_is_refused(
         kernel.cache_dir("objects")
 
 
-def test_the_sweep_removes_our_pins_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A folder of the test's own: somebody may be at work with the course's.
-    monkeypatch.setattr(kernel, "PINS", kernel.BPFFS / "bpf_maps_measured_test")
-    fd = lib().bpf_map_create(1, b"sweep_me", 4, 4, 1, None)
-    other = kernel.BPFFS / "not_of_the_course"
-    with BpfMap(fd) as it:
-        kernel.PINS.mkdir(exist_ok=True)
-        for pin in (kernel.PINS / "swept", other):
-            assert lib().bpf_obj_pin(it.fd, os.fsencode(pin)) == 0
+PINNED = """
+import sys
+from helpers import kernel, load
+prog = load("pinning.bpf.c")
+path = prog["totals"].pin("swept/totals")
+assert path == kernel.PINS / "swept/totals"
+print(path, flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def notebook() -> Iterator[tuple["subprocess.Popen[str]", Path]]:
+    """A process that has pinned a map, and does not unpin it; and the pin."""
+    env = {name: value for name, value in os.environ.items() if name != kernel.OWNER}
+    pipe = subprocess.PIPE
+    line = [sys.executable, "-c", PINNED]
+    process = subprocess.Popen(line, stdin=pipe, stdout=pipe, text=True, cwd=kernel.ROOT, env=env)
+    assert process.stdout
     try:
-        assert kernel.sweep() == [str(kernel.PINS / "swept"), str(kernel.PINS)]
+        yield process, Path(process.stdout.readline().strip())
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_sweep_removes_what_dead_notebooks_pinned_and_no_more() -> None:
+    # Where no other notebook of this machine has pinned anything.
+    sandbox.with_own_pins(sweep_all_but_the_living)
+
+
+def sweep_all_but_the_living() -> None:
+    other = kernel.BPFFS / "not_of_the_course"
+    with notebook() as (dead, pin), notebook() as (_, kept):
+        with open_map(pin=pin) as it:
+            assert lib().bpf_obj_pin(it.fd, os.fsencode(other)) == 0
+        assert kernel.sweep() == []
+        dead.kill()  # and not waited for: a zombie is gone, too
+        whose = [str(path) for path in (pin, pin.parent, pin.parent.parent)]
+        until(lambda: kernel.sweep(dry_run=True) == whose, 10)
+        assert pin.exists()
+        assert kernel.sweep() == whose
         assert kernel.sweep() == []
         with pytest.raises(NotFound):
-            open_map(pin=kernel.PINS / "swept")
+            open_map(pin=pin)
+        open_map(pin=kept).close()
+        assert str(kept) in kernel.sweep(everybody=True, dry_run=True)
+        assert kept.exists()
+        assert str(kernel.OURS) in kernel.sweep(everybody=True)
+        assert not kernel.OURS.exists()
         open_map(pin=other).close()
-    finally:
-        other.unlink()
+
+
+def test_an_owner_is_a_process_and_its_beginning() -> None:
+    me = kernel.PINS.name
+    pid, began = me.split("_")
+    assert kernel._lives(pid, began)
+    assert not kernel._lives(pid, str(int(began) + 1))  # its number came again
+    assert not kernel._lives("chapter", "11")  # what an older course pinned
 
 
 def test_bcc_is_the_one_that_makes_programs() -> None:

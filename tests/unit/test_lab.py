@@ -58,6 +58,16 @@ def write(work: Path, text: str, suffix: str = ".bpf.c") -> Path:
     return path
 
 
+def test_a_program_that_pins_by_its_name_leaves_no_pin(toy: lab.Lab, work: Path) -> None:
+    text = (
+        HEAD + "struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1);"
+        " __uint(pinning, LIBBPF_PIN_BY_NAME); __type(key, __u32); __type(value, __u64); }"
+        ' left_behind SEC(".maps");\n'
+    ) + PASS.removeprefix(HEAD)
+    assert "Maps: `left_behind`" in repr(toy.submit(text))
+    assert not (kernel.BPFFS / "left_behind").exists()
+
+
 # --- outcomes
 
 

@@ -282,8 +282,8 @@ def test_a_ring_buffer_is_no_mapping(prog: Program) -> None:
 
 def test_opening_by_each_way(prog: Program, hash_map: BpfMap) -> None:
     hash_map[1] = 5
-    kernel.PINS.mkdir(exist_ok=True)
     pin = kernel.PINS / "test_opening"
+    kernel.make_pins(pin)
     assert lib().bpf_obj_pin(hash_map.fd, os.fsencode(pin)) == 0
     try:
         with (
@@ -303,7 +303,7 @@ def test_opening_by_each_way(prog: Program, hash_map: BpfMap) -> None:
         assert hash_map[1] == 5  # ours stayed open
     finally:
         pin.unlink()
-        kernel.PINS.rmdir()
+        kernel.drop_pins()
 
 
 def test_what_cannot_be_opened_says_so(tmp_path: Path) -> None:
@@ -352,8 +352,8 @@ def test_a_closed_map_says_so(prog: Program) -> None:
 
 
 def test_maps_of_bpftool_without_types_are_numbers(tmp_path: Path) -> None:
-    kernel.PINS.mkdir(exist_ok=True)
     pin = kernel.PINS / "test_typeless"
+    kernel.make_pins(pin)
     subprocess.run(
         f"{kernel.bpftool()} map create {pin} type hash key 4 value 3 entries 2 name none".split(),
         check=True,
@@ -364,7 +364,7 @@ def test_maps_of_bpftool_without_types_are_numbers(tmp_path: Path) -> None:
             assert it.frame().to_dict("list") == {"key": [1], "value": [b"abc"]}
     finally:
         pin.unlink()
-        kernel.PINS.rmdir()
+        kernel.drop_pins()
 
 
 def test_text_keys_show_as_text() -> None:

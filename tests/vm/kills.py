@@ -56,7 +56,7 @@ def _python(code: str, *args: str) -> "subprocess.Popen[str]":
     )
 
 
-def _below(pid: int) -> dict[int, str]:
+def below(pid: int) -> dict[int, str]:
     """The processes that this one started, directly or not, with the names of their programs."""
     found = dict[int, str]()
     for path in Path("/proc").glob("[0-9]*"):
@@ -66,7 +66,7 @@ def _below(pid: int) -> dict[int, str]:
         except OSError:
             continue
         if parent == pid:
-            found |= {int(path.name): name, **_below(int(path.name))}
+            found |= {int(path.name): name, **below(int(path.name))}
     return found
 
 
@@ -75,8 +75,8 @@ def one(victim: str, delay: float, scratch: Path) -> list[str]:
     scratch.mkdir()
     connection = scratch / "connection.json"
     server = _python(SERVER, str(connection))
-    until(lambda: any("qemu" in name for name in _below(server.pid).values()), 60)
-    ours = _below(server.pid)
+    until(lambda: any("qemu" in name for name in below(server.pid).values()), 60)
+    ours = below(server.pid)
     [qemu] = [pid for pid, name in ours.items() if "qemu" in name]
     client = _python(CLIENT, str(connection))
     time.sleep(delay)

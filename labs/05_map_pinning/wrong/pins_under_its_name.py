@@ -1,4 +1,4 @@
-# expect: something at /sys/fs/bpf/bpf_maps_measured/ports
+# expect: something at /sys/fs/bpf/bpf_maps_measured/
 from helpers import load, open_map
 from helpers.program import Program
 
