@@ -101,20 +101,29 @@ def compiled(
         if done.returncode:
             compile_failed(name, done.stderr, text)
         paths = (work / "needs").read_text().replace("\\\n", " ").split()[2:]
-        found = {path: _stamp(path) for path in paths if path != name}
+        headers = {path: _stamp(path) for path in paths if path != name}
+        data = (work / product).read_bytes()
         (cache / key).mkdir(mode=0o700, exist_ok=True)
-        kernel.write_atomically(made, (work / product).read_bytes())
+        kernel.write_atomically(made, data)
         made.chmod(0o700)
+        found = {"product": _digest(data), "headers": headers}
         kernel.write_atomically(needs, json.dumps(found).encode())
     return made
 
 
 def _fresh(made: Path, needs: Path) -> bool:
+    """Is it whole, and are its headers as they were? A damaged object can be libbpf's end, and
+    with it ours."""
     try:
         recorded = json.loads(needs.read_bytes())
-        return made.exists() and all(_stamp(path) == seen for path, seen in recorded.items())
-    except (OSError, ValueError):
-        return False
+        headers, whole = recorded["headers"], recorded["product"] == _digest(made.read_bytes())
+        return whole and all(_stamp(path) == seen for path, seen in headers.items())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return False  # gone, or damaged
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _stamp(path: str) -> list[int]:

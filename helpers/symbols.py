@@ -134,7 +134,11 @@ class _File:
         if not last:
             return None
         first = int(np.searchsorted(self.starts, self.starts[last - 1], "left"))
-        names = [self.names[i].decode() for i in range(first, last) if where < self.ends[i]]
+        names = [
+            self.names[i].decode(errors="replace")
+            for i in range(first, last)
+            if where < self.ends[i]
+        ]
         # One function may have several names, as puts() and _IO_puts(): the plainest, please.
         return min(names, key=lambda name: (name.startswith("_"), len(name)), default=None)
 

@@ -11,7 +11,7 @@ PRELUDE = """
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 enum color { RED, GREEN = 7, BLUE = 1000000 };
-enum below { LOST = -1, FOUND };
+enum below { UNDER = -1, ZERO };
 enum wide { NEAR, FAR = 1ull << 40 };
 typedef __s32 word;
 struct other;

@@ -14,6 +14,7 @@ half of the comparison allows for:
 import os
 import random
 import re
+import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -163,7 +164,8 @@ def printed(path: str, layout: Layout, value: Any) -> Iterator[tuple[str, list[s
     elif isinstance(layout, Scalar) and layout.code == "?":  # any byte but zero is true, to us
         yield f"whole(*(unsigned char *)&{path} != 0);", [f"{value:032x}"]
     elif isinstance(layout, Scalar) and layout.code in "fd":
-        yield f"bytes(&{path}, {layout.size});", [layout.encode(value).hex()]
+        # As a double, which makes a quiet NaN of a signalling one, in C as in Python.
+        yield f"bytes(&(double){{{path}}}, 8);", [struct.pack("<d", value).hex()]
     elif layout.ctype == "void *":
         yield f"whole((unsigned long){path});", [f"{value:032x}"]
     else:

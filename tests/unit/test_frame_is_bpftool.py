@@ -118,7 +118,7 @@ def same(ours: Any, theirs: Any) -> bool:
     return ours == theirs or any(abs(ours - theirs) == 1 << n for n in range(1, 129))
 
 
-ENUM = {"RED": 0, "GREEN": 7, "BLUE": 1000000, "LOST": -1, "FOUND": 0, "NEAR": 0, "FAR": 1 << 40}
+ENUM = {"RED": 0, "GREEN": 7, "BLUE": 1000000, "UNDER": -1, "ZERO": 0, "NEAR": 0, "FAR": 1 << 40}
 
 
 def number(shown: Any) -> int:
