@@ -77,19 +77,32 @@ def load_libbpf(text: str, name: str, flags: list[str], given: Mapping[str, BpfM
             _load_failed(obj, -error, text, name, path, logs, said)
         finally:
             so.bpf_object__close(obj)
-    maps = {}
+    try:
+        maps, functions = _loaded_maps(obj, text, name), _loaded_functions(obj)
+    except BaseException:
+        so.bpf_object__close(obj)
+        raise
+    return Loaded(functions, maps, lambda: so.bpf_object__close(obj))
+
+
+def _loaded_maps(obj: int, text: str, name: str) -> dict[str, BpfMap]:
+    so, maps = lib(), {}
     for one in _each(so.bpf_object__next_map, obj):
         full = _text(so.bpf_map__name(one))
         short = full[full.rindex(".") :] if "." in full else full  # hash_bpf.rodata is .rodata
         fd = os.dup(so.bpf_map__fd(one))
         maps[short] = BpfMap(fd, name=short, place=functools.partial(_place, text, name, short))
-    functions = {}
+    return maps
+
+
+def _loaded_functions(obj: int) -> dict[str, Function]:
+    so, functions = lib(), {}
     for one in _each(so.bpf_object__next_program, obj):
         title = _text(so.bpf_program__name(one))
         kind, fd = so.bpf_program__type(one), so.bpf_program__fd(one)
         hook = so.bpf_program__expected_attach_type(one)
         functions[title] = Function(title, kind, fd, hook, _attacher(one, title))
-    return Loaded(functions, maps, lambda: so.bpf_object__close(obj))
+    return functions
 
 
 def _not_linked(unknown: re.Match[str], text: str, name: str, number: int) -> NotFound:
