@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from helpers.diagnostics import printable
 from helpers.errors import LayoutError, Unsupported
 from helpers.libbpf import lib
 
@@ -111,7 +112,7 @@ class Layout:
         return np.dtype(f"V{self.size}") if self.size else np.dtype([])
 
     def __repr__(self) -> str:
-        return f"{self.ctype} ({self.size} bytes)"
+        return printable(f"{self.ctype} ({self.size} bytes)")
 
 
 def _cut(table: np.ndarray, offset: int, dtype: Any, count: int = 1) -> np.ndarray:

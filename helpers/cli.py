@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from helpers.diagnostics import printable
 from helpers.errors import BpfError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -214,7 +215,7 @@ def clean() -> int:
         shutil.rmtree(objects)
         removed.append(str(objects))
     for what in removed or ["nothing: all was clean"]:
-        print(f"removed {what}")
+        print(printable(f"removed {what}"))  # a pin may have any name
     return 0
 
 

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from helpers import kernel
-from helpers.diagnostics import Diagnostic, Mark, word
-from helpers.errors import CompileError, NotFound
+from helpers.diagnostics import Diagnostic, Mark, printable, word
+from helpers.errors import CompileError, LayoutError, NotFound
+
+_LONGEST_NAME = 200  # bytes: of 255 that Linux takes, with room for the names of products
 
 
 class Source(str):
@@ -24,7 +26,7 @@ class Source(str):
         return f"```c\n{self}\n```"
 
     def __repr__(self) -> str:
-        return str(self)
+        return printable(str(self))
 
 
 def find(path: str | os.PathLike[str]) -> Path:
@@ -83,8 +85,14 @@ def compiled(
 
     Raises:
         CompileError: clang, or the linker that it calls, refused it.
+        LayoutError: the name is none for a file.
         Unsupported: there is no clang.
     """
+    if not re.fullmatch(r"\w[\w.+-]*", name) or len(os.fsencode(name)) > _LONGEST_NAME:
+        raise LayoutError(
+            f"{name!r} cannot be the name of a C file here: it takes letters, digits, and . _ + -, "
+            f"and at most {_LONGEST_NAME} bytes."
+        )
     clang = kernel.clang()
     stat = os.stat(clang)
     seed = [text, name, flags, *libraries, clang, stat.st_mtime_ns, stat.st_size]

@@ -5,7 +5,6 @@ import contextlib
 import ctypes
 import errno
 import functools
-import html
 import json
 import os
 import platform
@@ -19,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from helpers.diagnostics import as_html, printable
 from helpers.errors import BpfError, NotFound, PermissionNeeded, Unsupported, describe
 from helpers.libbpf import MapCreateOpts, MapInfo, ProgInfo, lib
 
@@ -492,17 +492,17 @@ class Report:
             if not f.ok and f.remedy:
                 lines.append(f"{'':28} {f.remedy}")
         lines.append(self._verdict())
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     def _repr_html_(self) -> str:
         rows = ""
         for f in self.findings:
-            found = html.escape(f.found if f.ok else f"{f.found}. {f.remedy}")
+            found = as_html(f.found if f.ok else f"{f.found}. {f.remedy}")
             rows += "<tr>"
-            for text in (_mark(f), html.escape(f.what), found):
+            for text in (_mark(f), as_html(f.what), found):
                 rows += f"<td style='text-align: left'>{text}</td>"
             rows += "</tr>"
-        return f"<table>{rows}</table><p><b>{self._verdict()}</b></p>"
+        return f"<table>{rows}</table><p><b>{as_html(self._verdict())}</b></p>"
 
     def _verdict(self) -> str:
         if self.ok:

@@ -22,6 +22,7 @@ import numpy as np
 
 from helpers import btf, kernel
 from helpers.btf import Layout, Types, gather, plain
+from helpers.diagnostics import printable
 from helpers.errors import (
     BpfError,
     Closed,
@@ -560,7 +561,8 @@ class BpfMap(MutableMapping[Any, Any]):
         kind = self.type.replace("_", " ")
         key, value = (layout.ctype for layout in (self.key, self.value))
         state = "" if self._fd >= 0 else ", closed"
-        return f"{self.name}: {kind} map, {key} → {value}, max_entries {self.max_entries}{state}"
+        told = f"{self.name}: {kind} map, {key} → {value}, max_entries {self.max_entries}{state}"
+        return printable(told)
 
     # --- bytes and errors -----------------------------------------------------------------
 
