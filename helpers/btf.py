@@ -135,13 +135,13 @@ class Scalar(Layout):
     def encode(self, value: Any) -> bytes:
         try:
             return self._struct.pack(value)
-        except struct.error:
+        except (struct.error, TypeError):
             return super().encode(value)
 
     def write(self, buffer: Buffer, offset: int, value: Any, path: str) -> None:
         try:
             self._struct.pack_into(buffer, offset, self._number(value))
-        except (struct.error, OverflowError):
+        except (struct.error, OverflowError, TypeError):  # a NumPy array is no index, says the last
             raise _misfit(path, self.ctype, value, self._range()) from None
 
     def _number(self, value: Any) -> Any:
@@ -199,7 +199,7 @@ class WideInt(Layout):
     def write(self, buffer: Buffer, offset: int, value: Any, path: str) -> None:
         try:
             raw = value.__index__().to_bytes(self.size, "little", signed=self.signed)
-        except (AttributeError, OverflowError):
+        except (AttributeError, OverflowError, TypeError):
             raise _misfit(path, self.ctype, value, f"an integer of {8 * self.size} bits") from None
         buffer[offset : offset + self.size] = raw
 
@@ -226,7 +226,10 @@ class Text(Layout):
             return raw
 
     def write(self, buffer: Buffer, offset: int, value: Any, path: str) -> None:
-        raw = value.encode() if isinstance(value, str) else value
+        try:
+            raw = value.encode() if isinstance(value, str) else value
+        except UnicodeEncodeError:  # half of a character
+            raw = None
         if not isinstance(raw, bytes | bytearray) or len(raw) > self.size:
             raise _misfit(path, self.ctype, value, f"text of at most {self.size} bytes in UTF-8")
         buffer[offset : offset + len(raw)] = raw
@@ -316,7 +319,7 @@ class Bits(Layout):
         high = low + (1 << self.width) - 1
         try:
             number = value.__index__()
-        except AttributeError:
+        except (AttributeError, TypeError):
             number = None
         if number is None or not low <= number <= high:
             raise _misfit(path, self.ctype, value, f"an integer from {low} to {high}")

@@ -402,6 +402,12 @@ def objects(kind: str) -> dict[int, str]:
     return found
 
 
+def _mounts() -> list[list[str]]:
+    """The lines of /proc/mounts; what somebody mounted may be called anything."""
+    lines = os.fsdecode(Path("/proc/mounts").read_bytes()).rstrip("\n").split("\n")
+    return [line.split(" ") for line in lines]
+
+
 def make_pins(path: Path) -> None:
     """See that ``path`` lies in a BPF file system; make our own folder there, if it is in that.
 
@@ -410,8 +416,7 @@ def make_pins(path: Path) -> None:
         BpfError: a folder of ours cannot be made, since a pin has its name, say.
         PermissionNeeded: not allowed to.
     """
-    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    if not {Path(where) for _, where, kind, *_ in mounts if kind == "bpf"} & {*path.parents}:
+    if not {Path(where) for _, where, kind, *_ in _mounts() if kind == "bpf"} & {*path.parents}:
         raise Unsupported(
             "a path in a BPF file system",
             f"{path}, which is in none",
@@ -580,8 +585,7 @@ def _try_map() -> str:
 
 
 def _mounted(path: Path, kind: str) -> str:
-    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    if [what for _, where, what, *_ in mounts if where == str(path)][-1:] != [kind]:
+    if [what for _, where, what, *_ in _mounts() if where == str(path)][-1:] != [kind]:
         raise BpfError(f"{path} is not mounted")  # or something else over it
     return str(path)
 
