@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
+from helpers.diagnostics import printable
 from helpers.errors import (
     BpfError,
     LayoutError,
@@ -79,7 +80,7 @@ class Link:
         self.close()
 
     def __repr__(self) -> str:
-        return f"{self.name}: {'attached' if self._close else 'detached'}"
+        return printable(f"{self.name}: {'attached' if self._close else 'detached'}")
 
 
 def attach(function: Function, target: Any, frequency: int) -> Link:

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from helpers.diagnostics import printable
 from helpers.errors import LayoutError, Unsupported
 from helpers.libbpf import lib
 
@@ -111,7 +112,7 @@ class Layout:
         return np.dtype(f"V{self.size}") if self.size else np.dtype([])
 
     def __repr__(self) -> str:
-        return f"{self.ctype} ({self.size} bytes)"
+        return printable(f"{self.ctype} ({self.size} bytes)")
 
 
 def _cut(table: np.ndarray, offset: int, dtype: Any, count: int = 1) -> np.ndarray:
@@ -134,13 +135,13 @@ class Scalar(Layout):
     def encode(self, value: Any) -> bytes:
         try:
             return self._struct.pack(value)
-        except struct.error:
+        except (struct.error, TypeError):
             return super().encode(value)
 
     def write(self, buffer: Buffer, offset: int, value: Any, path: str) -> None:
         try:
             self._struct.pack_into(buffer, offset, self._number(value))
-        except (struct.error, OverflowError):
+        except (struct.error, OverflowError, TypeError):  # a NumPy array is no index, says the last
             raise _misfit(path, self.ctype, value, self._range()) from None
 
     def _number(self, value: Any) -> Any:
@@ -198,7 +199,7 @@ class WideInt(Layout):
     def write(self, buffer: Buffer, offset: int, value: Any, path: str) -> None:
         try:
             raw = value.__index__().to_bytes(self.size, "little", signed=self.signed)
-        except (AttributeError, OverflowError):
+        except (AttributeError, OverflowError, TypeError):
             raise _misfit(path, self.ctype, value, f"an integer of {8 * self.size} bits") from None
         buffer[offset : offset + self.size] = raw
 
@@ -225,7 +226,10 @@ class Text(Layout):
             return raw
 
     def write(self, buffer: Buffer, offset: int, value: Any, path: str) -> None:
-        raw = value.encode() if isinstance(value, str) else value
+        try:
+            raw = value.encode() if isinstance(value, str) else value
+        except UnicodeEncodeError:  # half of a character
+            raw = None
         if not isinstance(raw, bytes | bytearray) or len(raw) > self.size:
             raise _misfit(path, self.ctype, value, f"text of at most {self.size} bytes in UTF-8")
         buffer[offset : offset + len(raw)] = raw
@@ -315,7 +319,7 @@ class Bits(Layout):
         high = low + (1 << self.width) - 1
         try:
             number = value.__index__()
-        except AttributeError:
+        except (AttributeError, TypeError):
             number = None
         if number is None or not low <= number <= high:
             raise _misfit(path, self.ctype, value, f"an integer from {low} to {high}")
@@ -357,11 +361,17 @@ class Record(Layout):
         for member in members:
             inner = member.layout
             self.names += [member.name] if member.name else getattr(inner, "names", [])
-        # A C name that namedtuple refuses (a keyword, a leading _) becomes its position: _0, _1.
         short = ctype.split()[-1].lstrip(".")  # .bss is bss
-        title = short if short.isidentifier() else "anon"
-        self.type: Any = namedtuple(title, self.names, rename=True)  # type: ignore[misc]
+        self._title = short if short.isidentifier() else "anon"
         self._struct = self._flat()
+
+    @cached_property
+    def type(self) -> Any:
+        """The namedtuple of a value; making one takes a while, and most layouts never need it.
+
+        A C name that namedtuple refuses (a keyword, a leading _) becomes its position: _0, _1.
+        """
+        return namedtuple(self._title, self.names, rename=True)
 
     def _flat(self) -> struct.Struct | None:
         """One struct.Struct for the whole record, when it is scalars and gaps and no more."""
@@ -557,12 +567,20 @@ def plain(size: int) -> Layout:
     return Scalar(f"u{8 * size}", code) if code else Bytes(size)
 
 
+def _record(ctype: str, size: int, members: list[Member], *, union: bool) -> Record:
+    for m in members:
+        if m.offset + m.layout.size > size:
+            raise ValueError(f"{m.name} lies outside of {ctype}")
+    return Record(ctype, size, members, union=union)
+
+
 _HEADER = struct.Struct("<HBBIIIII")
 _TYPE = struct.Struct("<III")
 (
     _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _FWD, _TYPEDEF, _VOLATILE, _CONST, _RESTRICT,
     _FUNC, _PROTO, _VAR, _DATASEC, _FLOAT, _DECL_TAG, _TYPE_TAG, _ENUM64,
 ) = range(1, 20)  # fmt: skip
+_MOST_MEMBERS = 1 << 14
 _TAIL: dict[int, Callable[[int], int]] = {  # bytes that follow a type, by its kind
     _INT: lambda n: 4,
     _ARRAY: lambda n: 12,
@@ -652,6 +670,7 @@ class Types:
         Raises:
             Unsupported: the type has no size in memory (void, a function), or the BTF is damaged.
         """
+        self._members = 0
         try:
             return self._layout(type_id, key, 0)
         except (struct.error, IndexError, ValueError, RecursionError) as error:
@@ -693,13 +712,13 @@ class Types:
             what = "union" if kind == _UNION else "struct"
             members = [self._member(at + 12 * i, flag, key, deeper) for i in range(vlen)]
             spelled = f"{what} {name}" if name else f"{what} {{…}}"
-            return Record(spelled, size, members, union=kind == _UNION)
+            return _record(spelled, size, members, union=kind == _UNION)
         if kind == _DATASEC:
             members = []
             for i in range(vlen):
                 var, offset, _ = struct.unpack_from("<III", self._raw, at + 12 * i)
                 members.append(Member(self._types[var][4], offset, self._layout(var, key, deeper)))
-            return Record(name, size, members, union=False)
+            return _record(name, size, members, union=False)
         raise ValueError(f"{name or 'void'} has no size")
 
     def _array(self, element: int, count: int, key: bool, depth: int) -> Layout:
@@ -715,6 +734,11 @@ class Types:
         return kind == _INT and name == "char"
 
     def _member(self, at: int, flag: int, key: bool, depth: int) -> Member:
+        self._members += 1
+        if self._members > _MOST_MEMBERS:  # thirty structs of two make a milliard
+            raise ValueError(
+                f"it has more than {_MOST_MEMBERS:,} members, with those of its members"
+            )
         name, type_id, offset = struct.unpack_from("<III", self._raw, at)
         layout = self._layout(type_id, key, depth)
         width = offset >> 24 if flag else 0

@@ -1,9 +1,10 @@
 """What a learner reads: short texts, and the outcomes of a check."""
 
-import html
 import re
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from helpers.diagnostics import as_html, printable
 
 MOST = 20_000  # characters of a text
 
@@ -24,21 +25,21 @@ class Card:
 
     def __repr__(self) -> str:
         head = f"{self.title} {self.said}".strip()
-        return "\n".join(part for part in (head, self.ask, self.listing) if part)
+        return printable("\n".join(part for part in (head, self.ask, self.listing) if part))
 
     def _repr_html_(self) -> str:
-        title = f"<b>{html.escape(self.title)}</b> " if self.title else ""
+        title = f"<b>{as_html(self.title)}</b> " if self.title else ""
         body = f"<div>{title}{_prose(self.said)}</div>"
         if self.ask:
             body += f'<div style="margin-top: .5em">{_prose(self.ask)}</div>'
         if self.listing:
-            body += f'<pre style="margin-top: .5em">{html.escape(self.listing)}</pre>'
+            body += f'<pre style="margin-top: .5em">{as_html(self.listing)}</pre>'
         style = f"border-left: .3em solid {self.colour}; padding: .2em 1em"
         return f'<div style="{style}">{body}</div>'
 
 
 def _prose(text: str) -> str:
-    code = re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(text))
+    code = re.sub(r"`([^`]*)`", r"<code>\1</code>", as_html(text))
     return code.replace("\n", "<br>")
 
 

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from helpers.diagnostics import printable
 from helpers.errors import BpfError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -222,7 +223,8 @@ def clean(everybody: bool, dry_run: bool) -> int:
             shutil.rmtree(objects)
         removed.append(str(objects))
     for what in removed or ["nothing: all is clean"]:
-        print(f"{'would remove' if dry_run else 'removed'} {what}")
+        did = "would remove" if dry_run else "removed"
+        print(printable(f"{did} {what}"))  # a pin may have any name
     for folder in [] if everybody else owned():
         pid = folder.name.partition("_")[0]
         print(f"kept {folder}: process {pid} is at work with it; --all removes it, too")

@@ -14,8 +14,17 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from helpers import kernel
-from helpers.diagnostics import Diagnostic, Mark, word
-from helpers.errors import BpfError, CompileError, NotFound, check_said, exhaustion_told
+from helpers.diagnostics import Diagnostic, Mark, printable, word
+from helpers.errors import (
+    BpfError,
+    CompileError,
+    LayoutError,
+    NotFound,
+    check_said,
+    exhaustion_told,
+)
+
+_LONGEST_NAME = 200  # bytes: of 255 that Linux takes, with room for the names of products
 
 
 class Source(str):
@@ -25,7 +34,7 @@ class Source(str):
         return f"```c\n{self}\n```"
 
     def __repr__(self) -> str:
-        return str(self)
+        return printable(str(self))
 
 
 def find(path: str | os.PathLike[str]) -> Path:
@@ -86,8 +95,14 @@ def compiled(
 
     Raises:
         CompileError: clang, or the linker that it calls, refused it.
+        LayoutError: the name is none for a file.
         Unsupported: there is no clang.
     """
+    if not re.fullmatch(r"\w[\w.+-]*", name) or len(os.fsencode(name)) > _LONGEST_NAME:
+        raise LayoutError(
+            f"{name!r} cannot be the name of a C file here: it takes letters, digits, and . _ + -, "
+            f"and at most {_LONGEST_NAME} bytes."
+        )
     clang = kernel.clang()
     stat = os.stat(clang)
     seed = [text, name, flags, *libraries, clang, stat.st_mtime_ns, stat.st_size]
@@ -105,10 +120,12 @@ def compiled(
             _no_fault_of_the_text(name, done)
             compile_failed(name, done.stderr, text)
         paths = (work / "needs").read_text().replace("\\\n", " ").split()[2:]
-        found = {path: _stamp(path) for path in paths if path != name}
+        headers = {path: _stamp(path) for path in paths if path != name}
+        data = (work / product).read_bytes()
         (cache / key).mkdir(mode=0o700, exist_ok=True)
-        kernel.write_atomically(made, (work / product).read_bytes())
+        kernel.write_atomically(made, data)
         made.chmod(0o700)
+        found = {"product": _digest(data), "headers": headers}
         kernel.write_atomically(needs, json.dumps(found).encode())
     return made
 
@@ -125,11 +142,18 @@ def _no_fault_of_the_text(name: str, done: "subprocess.CompletedProcess[str]") -
 
 
 def _fresh(made: Path, needs: Path) -> bool:
+    """Is it whole, and are its headers as they were? A damaged object can be libbpf's end, and
+    with it ours."""
     try:
         recorded = json.loads(needs.read_bytes())
-        return made.exists() and all(_stamp(path) == seen for path, seen in recorded.items())
-    except (OSError, ValueError):
-        return False
+        headers, whole = recorded["headers"], recorded["product"] == _digest(made.read_bytes())
+        return whole and all(_stamp(path) == seen for path, seen in headers.items())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return False  # gone, or damaged
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _stamp(path: str) -> list[int]:

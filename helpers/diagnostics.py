@@ -22,6 +22,19 @@ _HEADS = {"if", "while", "for", "switch"}
 _PAIRS = {"(": ")", "[": "]"}
 
 
+def printable(text: str) -> str:
+    """Text from who knows where, fit to be shown: what a terminal would obey, or could not write,
+    stands there as Python writes it, such as \\x1b."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+
+
+def as_html(text: str) -> str:
+    """The same for a page."""
+    return html.escape(printable(text))
+
+
 @dataclass(frozen=True)
 class Mark:
     """A stretch of a source line: ``text`` from ``start`` to ``end``, and a word about it.
@@ -64,30 +77,30 @@ class Diagnostic:
     def __repr__(self) -> str:
         parts = [self.error, *(f"{row}{marks}" for row, marks, _ in self._rows())]
         parts += [f"help: {self.help}"] if self.help else []
-        return "\n".join([*parts, self._words(), *([self.more] if self.more else [])])
+        return printable("\n".join([*parts, self._words(), *([self.more] if self.more else [])]))
 
     def _repr_html_(self) -> str:
         rows = "\n".join(
-            html.escape(row)
-            + (f'<b style="color: var({colour})">{html.escape(marks)}</b>' if marks else "")
+            as_html(row)
+            + (f'<b style="color: var({colour})">{as_html(marks)}</b>' if marks else "")
             for row, marks, colour in self._rows()
         )
         listing = "margin: .4em 0; line-height: 1.3; overflow-x: auto"
-        body = f"<div><b>{html.escape(self.error)}</b></div>"
+        body = f"<div><b>{as_html(self.error)}</b></div>"
         body += f'<pre style="{listing}">{rows}</pre>' if rows else ""
         if self.help:
-            body += f"<div><b>help:</b> {html.escape(self.help)}</div>"
-        body += f"<div>{html.escape(self.more)}</div>" if self.more else ""
+            body += f"<div><b>help:</b> {as_html(self.help)}</div>"
+        body += f"<div>{as_html(self.more)}</div>" if self.more else ""
         if self.log:
             left = len(self.log) - FOLD
             cut = f"… {left:,} characters before this\n" if left > 0 else ""
             body += (
-                f"<details><summary>{html.escape(self._words())}</summary>"
+                f"<details><summary>{as_html(self._words())}</summary>"
                 '<pre style="max-height: 24em; overflow: auto">'
-                f"{html.escape(cut + self.log[-FOLD:])}</pre></details>"
+                f"{as_html(cut + self.log[-FOLD:])}</pre></details>"
             )
         else:
-            body += f"<div>{html.escape(self._words())}</div>"
+            body += f"<div>{as_html(self._words())}</div>"
         edge = "border-left: .3em solid var(--jp-error-color1, #d32f2f); padding: .2em 1em"
         return f'<div style="{edge}; color: var(--jp-ui-font-color1, inherit)">{body}</div>'
 

@@ -80,26 +80,31 @@ def load_libbpf(text: str, name: str, flags: list[str], given: Mapping[str, BpfM
         finally:
             so.bpf_object__close(obj)
     try:
-        return _loaded(obj, text, name)
-    except BaseException:  # no descriptor was left for one of ours
+        maps, functions = _loaded_maps(obj, text, name), _loaded_functions(obj)
+    except BaseException:
         so.bpf_object__close(obj)
         raise
+    return Loaded(functions, maps, lambda: so.bpf_object__close(obj))
 
 
-def _loaded(obj: int, text: str, name: str) -> Loaded:
+def _loaded_maps(obj: int, text: str, name: str) -> dict[str, BpfMap]:
     so, maps = lib(), {}
     for one in _each(so.bpf_object__next_map, obj):
-        full = so.bpf_map__name(one).decode()
+        full = _text(so.bpf_map__name(one))
         short = full[full.rindex(".") :] if "." in full else full  # hash_bpf.rodata is .rodata
         fd = os.dup(so.bpf_map__fd(one))
         maps[short] = BpfMap(fd, name=short, place=functools.partial(_place, text, name, short))
-    functions = {}
+    return maps
+
+
+def _loaded_functions(obj: int) -> dict[str, Function]:
+    so, functions = lib(), {}
     for one in _each(so.bpf_object__next_program, obj):
-        title = so.bpf_program__name(one).decode()
+        title = _text(so.bpf_program__name(one))
         kind, fd = so.bpf_program__type(one), so.bpf_program__fd(one)
         hook = so.bpf_program__expected_attach_type(one)
         functions[title] = Function(title, kind, fd, hook, _attacher(one, title))
-    return Loaded(functions, maps, lambda: so.bpf_object__close(obj))
+    return functions
 
 
 def _not_linked(unknown: re.Match[str], text: str, name: str, number: int) -> NotFound:
@@ -151,7 +156,7 @@ def _keep_logs(obj: int, level: int = 0) -> dict[str, Any]:
         lib().bpf_program__set_log_buf(function, log, LOG_SIZE)
         if level:
             lib().bpf_program__set_log_level(function, level)
-        logs[lib().bpf_program__name(function).decode()] = log
+        logs[_text(lib().bpf_program__name(function))] = log
     return logs
 
 
@@ -184,7 +189,7 @@ def _verdict_alone(
 def _reuse(obj: int, name: str, given: Mapping[str, BpfMap]) -> None:
     """Have the object use maps that exist, if they are what it declares."""
     so = lib()
-    declared = {so.bpf_map__name(m).decode(): m for m in _each(so.bpf_object__next_map, obj)}
+    declared = {_text(so.bpf_map__name(m)): m for m in _each(so.bpf_object__next_map, obj)}
     for title, old in given.items():
         if title not in declared:
             raise NotFound(f"{name} declares no map {title!r}, but {', '.join(declared)}.")
@@ -214,6 +219,11 @@ def _unlike(title: str, what: str, found: object, name: str, wanted: object) -> 
     )
 
 
+def _text(name: bytes) -> str:
+    """A name or a section of the C, which may be made of any bytes."""
+    return name.decode(errors="replace")
+
+
 def _each(step: Callable[[int, int | None], int], obj: int) -> Iterator[int]:
     item = step(obj, None)
     while item:
@@ -227,7 +237,7 @@ def _attacher(function: int, name: str) -> Callable[[], Link]:
             link = lib().bpf_program__attach(function)
         if not link:
             number = ctypes.get_errno()
-            section = lib().bpf_program__section_name(function).decode()
+            section = _text(lib().bpf_program__section_name(function))
             if number in (errno.EPERM, errno.EACCES):
                 raise PermissionNeeded(f"attach {name} to {section}")
             raise attach.no_hook(section, number, f". {_tail(said)}")
@@ -258,10 +268,10 @@ def _load_failed(
         raise kernel.no_bpf()
     for one in _each(lib().bpf_object__next_program, obj):
         if not lib().bpf_program__type(one):
-            section = lib().bpf_program__section_name(one).decode()
+            section = _text(lib().bpf_program__section_name(one))
             raise LayoutError(
                 f"{name}: the kernel cannot tell what type of program "
-                f"{lib().bpf_program__name(one).decode()} is from its section, {section}.\n"
+                f"{_text(lib().bpf_program__name(one))} is from its section, {section}.\n"
                 'Name a type above the function, as in  SEC("xdp")'
             )
     for one in _each(lib().bpf_object__next_map, obj):
@@ -282,7 +292,7 @@ def _check_maps(obj: int, number: int, text: str, name: str, said: list[str]) ->
     so = lib()
     refused = re.search(r"map '([^']+)': failed to create", "\n".join(said))
     for one in _each(so.bpf_object__next_map, obj):
-        title = so.bpf_map__name(one).decode()
+        title = _text(so.bpf_map__name(one))
         if not refused or title != refused[1]:
             continue
         kind, flags = kernel.MAP_TYPES[so.bpf_map__type(one)], so.bpf_map__map_flags(one)
@@ -335,12 +345,12 @@ def _check_tail_calls(obj: int, number: int, title: str, log: str, name: str) ->
     """Was the program refused, after the verifier passed it, for what its program array holds?"""
     so, types = lib(), kernel.MAP_TYPES
     arrays = [
-        so.bpf_map__name(m).decode()
+        _text(so.bpf_map__name(m))
         for m in _each(so.bpf_object__next_map, obj)
         if so.bpf_map__type(m) == types.index("prog_array")
     ]
     kinds = {
-        so.bpf_program__name(p).decode(): so.libbpf_bpf_prog_type_str(so.bpf_program__type(p))
+        _text(so.bpf_program__name(p)): so.libbpf_bpf_prog_type_str(so.bpf_program__type(p))
         for p in _each(so.bpf_object__next_program, obj)
     }
     # The kernel compares types last: the log ends well, and says nothing of it.

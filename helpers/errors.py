@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from helpers.diagnostics import Diagnostic
+from helpers.diagnostics import Diagnostic, printable
 
 # Two names for one number in Linux: Python gives the other, the kernel's source this one.
 _NAMES = {**_errno.errorcode, _errno.EOPNOTSUPP: "EOPNOTSUPP"}
@@ -27,8 +27,8 @@ class BpfError(OSError):
     _shown: int | None = None
 
     def __init__(self, message: str, errno: int = 0) -> None:
-        super().__init__(errno, message)
-        self.message = message
+        self.message = printable(message)
+        super().__init__(errno, self.message)
 
     @property
     def errno_name(self) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 
 from helpers import rings
 from helpers.btf import Array, Layout, Record, Text, gather
+from helpers.diagnostics import printable
 from helpers.errors import BpfError, Closed, LayoutError, Unsupported, describe
 from helpers.maps import BpfMap
 
@@ -192,7 +193,8 @@ class Events:
     def __repr__(self) -> str:
         what = self.layout.ctype if self.layout else "bytes"
         state = "" if self._reader is not None else ", closed"
-        return f"{self.name}: records of {what} from a {self.kind.replace('_', ' ')}{state}"
+        told = f"{self.name}: records of {what} from a {self.kind.replace('_', ' ')}{state}"
+        return printable(told)
 
 
 def _tail(layout: Layout | None) -> Any:

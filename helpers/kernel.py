@@ -5,7 +5,6 @@ import contextlib
 import ctypes
 import errno
 import functools
-import html
 import json
 import os
 import platform
@@ -19,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from helpers.diagnostics import as_html, printable
 from helpers.errors import (
     BpfError,
     NotFound,
@@ -431,6 +431,12 @@ def objects(kind: str) -> dict[int, str]:
     return found
 
 
+def _mounts() -> list[list[str]]:
+    """The lines of /proc/mounts; what somebody mounted may be called anything."""
+    lines = os.fsdecode(Path("/proc/mounts").read_bytes()).rstrip("\n").split("\n")
+    return [line.split(" ") for line in lines]
+
+
 def make_pins(path: Path) -> None:
     """See that ``path`` lies in a BPF file system; make our own folder there, if it is in that.
 
@@ -439,7 +445,7 @@ def make_pins(path: Path) -> None:
         BpfError: a folder of ours cannot be made, since a pin has its name, say.
         PermissionNeeded: not allowed to.
     """
-    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    mounts = _mounts()
     above = [
         (len(where), i) for i, (_, where, *_) in enumerate(mounts) if Path(where) in path.parents
     ]
@@ -563,17 +569,17 @@ class Report:
             if not f.ok and f.remedy:
                 lines.append(f"{'':28} {f.remedy}")
         lines.append(self._verdict())
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     def _repr_html_(self) -> str:
         rows = ""
         for f in self.findings:
-            found = html.escape(f.found if f.ok else f"{f.found}. {f.remedy}")
+            found = as_html(f.found if f.ok else f"{f.found}. {f.remedy}")
             rows += "<tr>"
-            for text in (_mark(f), html.escape(f.what), found):
+            for text in (_mark(f), as_html(f.what), found):
                 rows += f"<td style='text-align: left'>{text}</td>"
             rows += "</tr>"
-        return f"<table>{rows}</table><p><b>{self._verdict()}</b></p>"
+        return f"<table>{rows}</table><p><b>{as_html(self._verdict())}</b></p>"
 
     def _verdict(self) -> str:
         if self.ok:
@@ -651,8 +657,7 @@ def _try_map() -> str:
 
 
 def _mounted(path: Path, kind: str) -> str:
-    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    if [what for _, where, what, *_ in mounts if where == str(path)][-1:] != [kind]:
+    if [what for _, where, what, *_ in _mounts() if where == str(path)][-1:] != [kind]:
         raise BpfError(f"{path} is not mounted")  # or something else over it
     return str(path)
 

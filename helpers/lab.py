@@ -15,7 +15,6 @@ nor a check can harm the notebook, or leave anything; the learner's Python is co
 import ast
 import ctypes
 import hashlib
-import html
 import importlib.util
 import json
 import os
@@ -34,6 +33,7 @@ from helpers import cards, kernel
 from helpers.answers import Answer, Raised
 from helpers.btf import Layout
 from helpers.cards import Card, NotAttempted, NotChecked, NotYet, Result, Right, Wrong
+from helpers.diagnostics import as_html, printable
 from helpers.errors import (
     BpfError,
     CompileError,
@@ -623,13 +623,12 @@ class Progress:
 
     def __repr__(self) -> str:
         width = max((len(title) for _, title, _ in self.rows), default=0)
-        return "\n".join(
-            f"{number}  {title:{width}}  {state}" for number, title, state in self.rows
-        )
+        lines = (f"{number}  {title:{width}}  {state}" for number, title, state in self.rows)
+        return printable("\n".join(lines))
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+            "<tr>" + "".join(f"<td>{as_html(cell)}</td>" for cell in row) + "</tr>"
             for row in self.rows
         )
         return f"<table><tr><th>lab</th><th></th><th>state</th></tr>{rows}</table>"

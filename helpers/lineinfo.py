@@ -3,6 +3,7 @@
 Source: Documentation/bpf/btf.rst, .BTF.ext; elf(5).
 """
 
+import contextlib
 import struct
 from pathlib import Path
 from typing import NamedTuple
@@ -40,15 +41,19 @@ class _Insn(NamedTuple):
     number: int
 
 
+_Calls = dict[tuple[str, int], tuple[str, int]]
+
+
 class LineInfo:
-    """The lines of one object file. An object without any has none, and that is no error."""
+    """The lines of one object file. An object without any, or a damaged one, has none, and that is
+    no error: they only add to what the log tells."""
 
     def __init__(self, path: Path) -> None:
-        self.functions, self._calls, sections = _elf(path.read_bytes())
-        self._code = {f.section: _decode(sections[f.section]) for f in self.functions}
+        self.functions, self._calls = list[Function](), _Calls()
+        self._code = dict[str, list[_Insn]]()
         self._places = dict[str, list[tuple[int, Place]]]()
-        if ".BTF" in sections and ".BTF.ext" in sections:
-            self._parse(sections[".BTF"], sections[".BTF.ext"])
+        with contextlib.suppress(struct.error, LookupError, ValueError):
+            self._parse(*_elf(path.read_bytes()))
 
     def place(self, function: Function, at: int) -> Place | None:
         """Where instruction ``at`` of a function came from, counted from its first.
@@ -101,25 +106,36 @@ class LineInfo:
         start += insn.number + 1
         return next((f for f in self.functions if (f.section, f.start) == (section, start)), None)
 
-    def _parse(self, btf: bytes, ext: bytes) -> None:
-        _, _, _, size, _, _, strings, _ = struct.unpack_from("<HBBIIIII", btf)
-        _, _, _, header, _, _, lines, length = struct.unpack_from("<HBBIIIII", ext)
+    def _parse(self, functions: list[Function], calls: _Calls, sections: dict[str, bytes]) -> None:
+        code = {f.section: _decode(sections[f.section]) for f in functions}
+        if ".BTF" in sections and ".BTF.ext" in sections:
+            self._places = _places(sections[".BTF"], sections[".BTF.ext"])
+        self.functions = [f for f in functions if f.start < f.end <= len(code[f.section])]
+        self._calls, self._code = calls, code
 
-        def string(at: int) -> str:
-            start = size + strings + at
-            return btf[start : btf.index(b"\0", start)].decode(errors="replace")
 
-        at, end = header + lines + 4, header + lines + length
-        (record,) = struct.unpack_from("<I", ext, at - 4)
-        while at < end:
-            section, count = struct.unpack_from("<II", ext, at)
-            places = self._places.setdefault(string(section), [])
-            for offset in range(at + 8, at + 8 + count * record, record):
-                insn, file, text, packed = struct.unpack_from("<IIII", ext, offset)
-                name = string(file).rpartition("/")[2]
-                place = Place(name, packed >> 10, packed & 0x3FF, string(text))
-                places.append((insn // _INSTRUCTION, place))
-            at += 8 + count * record
+def _places(btf: bytes, ext: bytes) -> dict[str, list[tuple[int, Place]]]:
+    """Where the lines begin in each section, by the number of the instruction."""
+    _, _, _, size, _, _, strings, _ = struct.unpack_from("<HBBIIIII", btf)
+    _, _, _, header, _, _, lines, length = struct.unpack_from("<HBBIIIII", ext)
+    found = dict[str, list[tuple[int, Place]]]()
+
+    def string(at: int) -> str:
+        start = size + strings + at
+        return btf[start : btf.index(b"\0", start)].decode(errors="replace")
+
+    at, end = header + lines + 4, header + lines + length
+    (record,) = struct.unpack_from("<I", ext, at - 4)
+    while at < end:
+        section, count = struct.unpack_from("<II", ext, at)
+        places = found.setdefault(string(section), [])
+        for offset in range(at + 8, at + 8 + count * record, record):
+            insn, file, text, packed = struct.unpack_from("<IIII", ext, offset)
+            name = string(file).rpartition("/")[2]
+            place = Place(name, packed >> 10, packed & 0x3FF, string(text))
+            places.append((insn // _INSTRUCTION, place))
+        at += 8 + count * record
+    return found
 
 
 def _decode(code: bytes) -> list[_Insn]:
@@ -129,9 +145,6 @@ def _decode(code: bytes) -> list[_Insn]:
     ]
 
 
-_Calls = dict[tuple[str, int], tuple[str, int]]
-
-
 def _elf(data: bytes) -> tuple[list[Function], _Calls, dict[str, bytes]]:
     """The functions of an ELF file, what its relocations point at, and what its sections hold."""
     at, _, _, _, _, size, count, strings = struct.unpack_from("<QIHHHHHH", data, 40)
@@ -139,7 +152,7 @@ def _elf(data: bytes) -> tuple[list[Function], _Calls, dict[str, bytes]]:
 
     def name(table: int, at: int) -> str:
         start = heads[table][4] + at
-        return data[start : data.index(b"\0", start)].decode()
+        return data[start : data.index(b"\0", start)].decode(errors="replace")
 
     titles = [name(strings, head[0]) for head in heads]
     held = [data[head[4] : head[4] + head[5]] for head in heads]

@@ -22,6 +22,7 @@ import numpy as np
 
 from helpers import btf, kernel
 from helpers.btf import Layout, Types, gather, plain
+from helpers.diagnostics import printable
 from helpers.errors import (
     BpfError,
     Closed,
@@ -529,8 +530,9 @@ class BpfMap(MutableMapping[Any, Any]):
                 f"system keeps for itself (errno {describe(errno.EPERM)}).\nUse an underscore.",
                 errno.EPERM,
             )
+        raw = _path(path)
         kernel.make_pins(path)
-        error = lib().bpf_obj_pin(self.fd, os.fsencode(path))
+        error = lib().bpf_obj_pin(self.fd, raw)
         if error == -errno.EEXIST:
             raise BpfError(
                 f"There is a pin {path} already (errno {describe(errno.EEXIST)}).\n"
@@ -580,7 +582,8 @@ class BpfMap(MutableMapping[Any, Any]):
         kind = self.type.replace("_", " ")
         key, value = (layout.ctype for layout in (self.key, self.value))
         state = "" if self._fd >= 0 else ", closed"
-        return f"{self.name}: {kind} map, {key} → {value}, max_entries {self.max_entries}{state}"
+        told = f"{self.name}: {kind} map, {key} → {value}, max_entries {self.max_entries}{state}"
+        return printable(told)
 
     # --- bytes and errors -----------------------------------------------------------------
 
@@ -638,7 +641,11 @@ class BpfMap(MutableMapping[Any, Any]):
                     "Constants are set before the program is loaded: load(…, defines={…}).",
                 )
             raise PermissionNeeded(f"{what} {name}, or the map was made read-only")
-        past_the_end = self.type == "prog_array" and key is not None and key >= self.max_entries
+        past_the_end = (
+            self.type == "prog_array"
+            and key is not None
+            and self.key.decode(self._raw_key(key)) >= self.max_entries
+        )
         if (self.is_array or past_the_end) and number in (errno.ENOENT, errno.E2BIG):
             raise MissingKey(
                 f"{name} has no index {key!r}: it has the indexes 0 to {self.max_entries - 1} "
@@ -838,13 +845,31 @@ def open_map(
                 raise
             check_exhausted(f"open file descriptor {fd} again", error.errno or 0)
             raise Closed(f"File descriptor {fd} is not open.") from None
+        except OverflowError:
+            raise Closed(f"File descriptor {fd} is not open: no number is so large.") from None
     if id is not None:
+        if not isinstance(id, int) or not 0 <= id < 1 << 32:
+            raise NotFound(f"{id!r} is no id of a map.\nList the maps with: bpftool map")
         return _checked(lib().bpf_map_get_fd_by_id(id), f"Map id {id}")
-    path = os.fsencode(os.fspath(pin or ""))
+    path = _path(pin or "")
     found_fd = lib().bpf_obj_get(path)
     if found_fd == -errno.EACCES and os.access(path, os.R_OK):
         raise NotFound(f"{pin} is no pin.\nPins live in a BPF file system: {kernel.BPFFS}.")
     return _checked(found_fd, f"The pin {pin}")
+
+
+def _path(path: str | os.PathLike[str]) -> bytes:
+    """A path as the kernel reads it, which is up to its first NUL."""
+    try:
+        raw = os.fsencode(path)
+    except UnicodeEncodeError:
+        raw = b"\0"
+    if b"\0" in raw:
+        raise NotFound(
+            f"{str(path)!r} is no path: no file has a NUL in its name, or half of a character.",
+            errno.EINVAL,
+        )
+    return raw
 
 
 def _checked(fd: int, what: str) -> BpfMap:

@@ -12,6 +12,8 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from helpers.diagnostics import printable
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
@@ -24,6 +26,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 MARKERS = "osD^vPX"
 _INK, _GRID = "#222222", "#dddddd"
 _WIDTH, _DPI = 7.0, 90  # inches, dots per inch
+_LONGEST = 76  # characters of a text in a picture
 _MOST_BYTES = 512  # of a layout that is still legible
 
 
@@ -48,7 +51,7 @@ class Picture:
     """
 
     def __init__(self, figure: "Figure", alt: str) -> None:
-        self.figure, self.alt = figure, alt
+        self.figure, self.alt = figure, printable(alt)
 
     @property
     def axes(self) -> "list[Axes]":
@@ -103,10 +106,10 @@ def bars(
     figure, axes = _figure(0.9 + 0.3 * len(df), title)
     places = range(len(names))
     drawn = axes.barh(places, numbers, height=0.7, color=COLOURS[0])
-    axes.set_yticks(places, names)
+    axes.set_yticks(places, list(map(_words, names)))
     axes.invert_yaxis()
     axes.bar_label(drawn, [_number(number) for number in numbers], padding=4, color=_INK)
-    axes.set_xlabel(_with_unit(value, unit))
+    axes.set_xlabel(_words(_with_unit(value, unit)))
     axes.margins(x=0.12, y=0.02)
     axes.grid(axis="x", color=_GRID)
     many = "bar" if len(df) == 1 else "bars"
@@ -145,13 +148,13 @@ def lines(
     ends: list[End] = []
     for (name, rows), colour, marker in zip(series.items(), COLOURS, MARKERS, strict=False):
         rows = rows.sort_values(x, kind="stable")
-        axes.plot(rows[x], rows[y], color=colour, marker=marker, markersize=5, label=str(name))
-        ends.append(End(str(name), float(rows[x].iloc[-1]), float(rows[y].iloc[-1]), colour))
+        axes.plot(rows[x], rows[y], color=colour, marker=marker, markersize=5, label=_words(name))
+        ends.append(End(_words(name), float(rows[x].iloc[-1]), float(rows[y].iloc[-1]), colour))
     if log:
         axes.set_xscale("log")
         axes.set_yscale("log")
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
+    axes.set_xlabel(_words(xlabel))
+    axes.set_ylabel(_words(ylabel))
     axes.grid(color=_GRID)
     if by:
         _name_ends(figure, axes, ends)
@@ -183,15 +186,15 @@ def grid(df: "pd.DataFrame", *, title: str, alt: str = "") -> Picture:
             axes.barh(row, 1, left=column, height=0.9, color=colour, alpha=0.25)
             if changed:
                 axes.plot([column] * 2, [row - 0.45, row + 0.45], color=_INK, linewidth=2)
-            axes.text(column + 0.5, row, str(value), ha="center", va="center", color=_INK)
+            axes.text(column + 0.5, row, _words(value), ha="center", va="center", color=_INK)
     axes.set_xlim(0, df.shape[1])
-    axes.set_xticks([column + 0.5 for column in range(df.shape[1])], list(map(str, df.columns)))
-    axes.set_yticks(range(len(df)), list(map(str, df.index)))
+    axes.set_xticks([column + 0.5 for column in range(df.shape[1])], list(map(_words, df.columns)))
+    axes.set_yticks(range(len(df)), list(map(_words, df.index)))
     axes.invert_yaxis()
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_title(title, loc="left", color=_INK, pad=24)
+    axes.set_title(_words(title), loc="left", color=_INK, pad=24)
     said = f"A table with a row for each of {', '.join(map(str, df.index))}"
     return Picture(figure, alt or f"{title}. {said}; a row changes colour where its value does.")
 
@@ -242,15 +245,16 @@ def flame(
         box.set_facecolor(COLOURS[4])
         if path[-1].endswith(mark):
             box.set(facecolor=COLOURS[1], hatch="..")
-        box.set_label(path[-1])
+        box.set_label(_words(path[-1]))
         axes.add_patch(box)
         letters = int(wide / total * 95)  # about 95 of them fill a row
         if letters >= 4:
             name = path[-1] if len(path[-1]) <= letters else path[-1][: letters - 1] + "…"
-            text = axes.text(left + wide / 2, height + 0.47, name, ha="center", va="center")
+            place = left + wide / 2, height + 0.47
+            text = axes.text(*place, _words(name), ha="center", va="center")
             text.set(fontsize=8, color=_INK)
             text.set_bbox({"facecolor": box.get_facecolor(), "edgecolor": "none", "pad": 0.5})
-    axes.set(xlim=(0, total), ylim=(0, rows), xlabel=_with_unit(value, unit))
+    axes.set(xlim=(0, total), ylim=(0, rows), xlabel=_words(_with_unit(value, unit)))
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     said = "A flame graph: each box is a function, on top of the one that called it"
@@ -281,7 +285,7 @@ def layout(what: Any, *more: Any) -> Picture:
     said = []
     for axes, (role, one), rows, width in zip(grid[:, 0], types, heights, widths, strict=True):
         title = f"{role}{one.name}, {one.size} bytes"
-        axes.set_title(title, loc="left", color=_INK, fontsize=10)
+        axes.set_title(_words(title), loc="left", color=_INK, fontsize=10)
         parts = _parts(one)
         _draw_bytes(axes, parts, rows, width)
         said.append(f"{title}: " + ", ".join(f"{name} {_span(at, n)}" for name, at, n, _ in parts))
@@ -342,7 +346,7 @@ def _draw_bytes(axes: "Axes", parts: list[Part], rows: int, width: int) -> None:
             axes.add_patch(box)
             letters = (stop - start) * 72 // width  # about 72 of them fill a row
             text = name if len(name) <= letters else name[: letters - 1] + "…"
-            label = axes.text((start + stop) / 2, row + 0.5, text, ha="center", va="center")
+            label = axes.text((start + stop) / 2, row + 0.5, _words(text), ha="center", va="center")
             label.set(fontsize=9, color=_INK)
             if is_padding:
                 label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
@@ -363,7 +367,7 @@ def _empty_figure(height: float) -> "Figure":
 def _figure(height: float, title: str) -> "tuple[Figure, Axes]":
     figure = _empty_figure(height)
     axes = figure.subplots()
-    axes.set_title(title, loc="left", color=_INK)
+    axes.set_title(_words(title), loc="left", color=_INK)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
@@ -418,6 +422,14 @@ def _label(values: tuple[Any, ...]) -> str:
     if len(words) == 4:
         return f"{words[0]}:{words[2]} → {words[1]}:{words[3]}"
     return (" → " if len(words) == 2 else ", ").join(words)
+
+
+def _words(said: object) -> str:
+    """What is written into a picture: one line that has an end, in which a dollar is a dollar, and
+    begins no formula."""
+    line = " ".join(printable(str(said)).split())
+    line = line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+    return line.replace("$", r"\$")
 
 
 def _number(number: float) -> str:

@@ -12,6 +12,7 @@ from helpers import kernel
 from helpers.attach import Device, Function, Link, attach, refused
 from helpers.btf import Layout, Types
 from helpers.compiler import find
+from helpers.diagnostics import printable
 from helpers.dialects import load_bcc, load_libbpf
 from helpers.errors import (
     Closed,
@@ -223,7 +224,7 @@ class Program:
     def __repr__(self) -> str:
         state = "" if self._end.alive else " (closed)"
         maps = ", ".join(self.maps) or "none"
-        return f"{self.name}{state}: programs {', '.join(self._functions)}; maps {maps}"
+        return printable(f"{self.name}{state}: programs {', '.join(self._functions)}; maps {maps}")
 
 
 def _end(
@@ -274,7 +275,7 @@ def load(
     Raises:
         NotFound: no such file, or no map of that name in it.
         LayoutError: a map to be used again differs from what the C declares, or the kernel makes
-            no map of that type with that size or those flags.
+            no map of that type with that size or those flags; the name is none for a file.
         CompileError: clang refused it.
         VerifierError: the kernel refused it.
         Unsupported: the machine lacks clang, BCC, headers or a map type.

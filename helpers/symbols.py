@@ -7,6 +7,7 @@ BCC has such a table, too. In 0.26 it closes a file descriptor of chance when a 
 import errno
 import functools
 import mmap
+import os
 import struct
 from bisect import bisect_right
 from pathlib import Path, PurePath
@@ -53,7 +54,8 @@ class Symbols:
 
     def __init__(self, pid: int) -> None:
         try:
-            lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+            # A file's name may hold anything but a NUL and an end of line, which is written \\012.
+            lines = os.fsdecode(Path(f"/proc/{pid}/maps").read_bytes()).rstrip("\n").split("\n")
         except PermissionError:
             raise PermissionNeeded(f"read the memory layout of process {pid}") from None
         except OSError:
@@ -74,7 +76,7 @@ class Symbols:
         if path not in self._files:
             self._files[path] = _read(f"/proc/{self.pid}/root{path}") or _read(path) or _File()
         name = self._files[path].function(address - one.start + one.offset)
-        return name or f"[{PurePath(path).name.strip('[]')}]"
+        return name or f"[{_readable(PurePath(path).name).strip('[]')}]"
 
     def kernel(self, address: int) -> str:
         """The function at this address of the kernel, with `` [k]`` after its name."""
@@ -116,6 +118,10 @@ def addresses(stacks: BpfMap, number: int) -> list[int]:
     return [frame - (place > 0) for place, frame in enumerate(frames)]
 
 
+def _readable(name: str) -> str:
+    return os.fsencode(name).decode(errors="replace")
+
+
 class _File:
     """The functions of one ELF file; none, until ``_read`` fills it."""
 
@@ -134,7 +140,11 @@ class _File:
         if not last:
             return None
         first = int(np.searchsorted(self.starts, self.starts[last - 1], "left"))
-        names = [self.names[i].decode() for i in range(first, last) if where < self.ends[i]]
+        names = [
+            self.names[i].decode(errors="replace")
+            for i in range(first, last)
+            if where < self.ends[i]
+        ]
         # One function may have several names, as puts() and _IO_puts(): the plainest, please.
         return min(names, key=lambda name: (name.startswith("_"), len(name)), default=None)
 

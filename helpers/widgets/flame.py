@@ -88,12 +88,12 @@ class Flame(View):
         height = deepest * HEIGHT
         return (
             f'<div class="row">{search("search", self.search)}'
-            f"<span>{self._told()}</span>{button('zoom', 'show all', path='')}</div>"
+            f"<span>{escape(self._told())}</span>{button('zoom', 'show all', path='')}</div>"
             f'<svg viewBox="0 0 {WIDTH} {height}" width="{WIDTH}">{"".join(drawn)}</svg>'
         )
 
     def _told(self) -> str:
-        whole = f"{self.widths[()]:,.0f} {escape(self.unit)}"
+        whole = f"{self.widths[()]:,.0f} {self.unit}"
         if self.search:
             return f"{self.matched():.0%} of {whole} match"
         return whole

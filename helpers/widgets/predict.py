@@ -4,9 +4,10 @@ Colours and fonts are left to JupyterLab's theme, light or dark.
 """
 
 from collections.abc import Sequence
-from html import escape
 from numbers import Integral
 from typing import Any
+
+from helpers.diagnostics import as_html, printable
 
 
 class Prediction:
@@ -21,7 +22,7 @@ class Prediction:
         self._buttons = ipywidgets.ToggleButtons(
             options=self.choices, value=None, style={"button_width": "auto"}
         )
-        asked = ipywidgets.HTML(f"<strong>Predict.</strong> {escape(question)}")
+        asked = ipywidgets.HTML(f"<strong>Predict.</strong> {as_html(question)}")
         # In words as well: which button is down is told by its shade alone.
         said = ipywidgets.Label()
         self._buttons.observe(lambda _: said.set_trait("value", f"You say: {self.answer}"), "value")
@@ -44,7 +45,8 @@ class Prediction:
 
     def __repr__(self) -> str:
         # The answer is left out: the cell shows this text as it was when it ran.
-        return "\n".join([f"Predict. {self.question}", *(f"( ) {one}" for one in self.choices)])
+        told = [f"Predict. {self.question}", *(f"( ) {one}" for one in self.choices)]
+        return printable("\n".join(told))
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         shown: dict[str, Any] = self.widget._repr_mimebundle_()
@@ -67,16 +69,16 @@ class Reveal:
 
     def __repr__(self) -> str:
         lines = [self.question, f"You said: {self._said}", f"Measured: {self.measured}"]
-        return "\n".join([*lines, self.explanation] if self.explanation else lines)
+        return printable("\n".join([*lines, self.explanation] if self.explanation else lines))
 
     def _repr_html_(self) -> str:
         rows = "".join(
             f'<tr><th scope="row" style="text-align: left">{name}</th>'
-            f'<td style="text-align: left">{escape(text)}</td></tr>'
+            f'<td style="text-align: left">{as_html(text)}</td></tr>'
             for name, text in (("You said", self._said), ("Measured", self.measured))
         )
-        caption = f'<caption style="text-align: left">{escape(self.question)}</caption>'
-        said = f"<p>{escape(self.explanation)}</p>" if self.explanation else ""
+        caption = f'<caption style="text-align: left">{as_html(self.question)}</caption>'
+        said = f"<p>{as_html(self.explanation)}</p>" if self.explanation else ""
         return f"<table>{caption}{rows}</table>{said}"
 
 

@@ -1,11 +1,13 @@
 """A live map as a table that can be edited: what you change in the page changes in the kernel."""
 
 import contextlib
+import errno
 from collections.abc import Mapping
 from html import escape
 from typing import Any, NamedTuple
 
 from helpers import kernel
+from helpers.errors import MissingKey
 from helpers.maps import FLAGS, BpfMap
 from helpers.widgets.view import View, as_text, button, choice, field, live
 
@@ -105,9 +107,9 @@ class MapTable(View):
 
     def act(self, action: str, given: Mapping[str, str]) -> None:
         if action == "delete":
-            del self.map[self._keys[given["row"]]]
+            del self.map[self._key(given["row"])]
         elif action == "edit":
-            key, leaf = self._keys[given["row"]], self.leaves[int(given["leaf"])]
+            key, leaf = self._key(given["row"]), self.leaves[int(given["leaf"])]
             value = self.map[key]
             new = parse(given["value"], leaf.of(value))
             self.map.update_elem(key, leaf.put(value, new), flags="exist")
@@ -116,6 +118,11 @@ class MapTable(View):
             typed = [parse(given[f"key{i}"]) for i in range(len(names))]
             key = typed[0] if names == [None] else tuple(typed)
             self.map.update_elem(key, self._new_value(given), flags=given["flags"])
+
+    def _key(self, row: str) -> Any:
+        if row not in self._keys:  # the page shows what was there a moment ago
+            raise MissingKey(f"{self.map.name} no longer has the key {row}.", errno.ENOENT)
+        return self._keys[row]
 
     def _new_value(self, given: Mapping[str, str]) -> Any:
         typed = [parse(given[f"value{i}"]) for i in range(len(self.leaves))]

@@ -13,6 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
 
+from helpers.diagnostics import printable
 from helpers.errors import BpfError, Closed
 
 HERE = Path(__file__).parent
@@ -109,7 +110,7 @@ class View:
 
     def __repr__(self) -> str:
         try:
-            return self.text()
+            return printable(self.text())
         except Closed as error:
             return str(error)
 

@@ -1,5 +1,7 @@
 """Layouts: C types to Python values and back, checked through a map in the kernel."""
 
+import gc
+import os
 import struct
 from typing import Any
 
@@ -191,6 +193,26 @@ def test_damaged_type_information_is_refused(cut: int) -> None:
     good = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, 200, 200, 8) + bytes(208)
     with pytest.raises(Unsupported, match="damaged"):
         Types(good[:cut])
+
+
+def test_a_type_with_members_without_number_is_refused() -> None:
+    """Each struct holds the one before twice: the kernel takes it, for they have no bytes."""
+    doubled = "".join(f"struct s{i} {{ struct s{i - 1} a, b; }};" for i in range(1, 17))
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(Unsupported, match="more than 16,384 members"):
+        layout(
+            f"struct s0 {{}}; {doubled} struct value {{ __u32 n; struct s16 s; }};", "struct value"
+        )
+    gc.collect()  # what the error's frames hold
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_member_outside_of_its_struct_is_refused() -> None:
+    strings = b"\0s\0"
+    types = struct.pack("<6I", 1, 4 << 24 | 1, 4, 0, 2, 8) + struct.pack("<4I", 1, 1 << 24, 4, 32)
+    raw = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(strings))
+    with pytest.raises(Unsupported, match="lies outside of struct s"):
+        Types(raw + types + strings).layout(1)
 
 
 def test_a_type_without_a_size_is_refused() -> None:

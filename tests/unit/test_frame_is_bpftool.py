@@ -47,12 +47,16 @@ def fill(it: BpfMap, size: int, rng: random.Random, alphabet: str) -> None:
         assert lib().bpf_map_update_elem(it.fd, key, value, 0) == 0
 
 
+class Members(list[tuple[str, Any]]):
+    """A JSON object whose names repeat: each anonymous member has the same."""
+
+
 def compare(it: BpfMap) -> None:
     done = subprocess.run(
         [kernel.bpftool(), "-j", "map", "dump", "id", str(it.id)], check=True, capture_output=True
     )
     dumped = {}
-    for entry in json.loads(done.stdout, object_pairs_hook=lambda pairs: pairs):
+    for entry in json.loads(done.stdout, object_pairs_hook=Members):
         entry = dict(entry)
         key = bytes(int(byte, 16) for byte in entry["key"])
         formatted = dict(entry["formatted"])
@@ -81,11 +85,17 @@ def compare(it: BpfMap) -> None:
 
 def flatten(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     """bpftool's nested objects as our columns: (anon) members belong to the struct around."""
-    if isinstance(value, list) and value and isinstance(value[0], tuple):
+    if isinstance(value, Members):
         for inner, one in value:
             yield from flatten(name if inner in ("", "(anon)") else f"{name}.{inner}", one)
     else:
         yield name, value
+
+
+def parts(members: Members) -> Iterator[Any]:
+    """The values of one struct's members."""
+    for name, value in members:
+        yield from parts(value) if name in ("", "(anon)") else [value]
 
 
 def same(ours: Any, theirs: Any) -> bool:
@@ -99,16 +109,16 @@ def same(ours: Any, theirs: Any) -> bool:
         whole = bytes(number(x) & 0xFF for x in theirs)
         return raw == whole or raw == whole.partition(b"\0")[0] or raw == whole.rstrip(b"\0")
     if isinstance(ours, tuple):
-        theirs = [x for _, x in theirs] if theirs and isinstance(theirs[0], tuple) else theirs
+        theirs = [*parts(theirs)] if isinstance(theirs, Members) else theirs
         return len(ours) == len(theirs) and all(map(same, ours, theirs))
     if isinstance(theirs, str) and theirs in ENUM:
         return int(ours) == ENUM[theirs]
     ours, theirs = int(ours), number(theirs)
     # Signed bitfields it prints unsigned, unknown members of an unsigned enum signed.
-    return ours == theirs or any(abs(ours - theirs) == 1 << n for n in range(1, 65))
+    return ours == theirs or any(abs(ours - theirs) == 1 << n for n in range(1, 129))
 
 
-ENUM = {"RED": 0, "GREEN": 7, "BLUE": 1000000}
+ENUM = {"RED": 0, "GREEN": 7, "BLUE": 1000000, "UNDER": -1, "ZERO": 0, "NEAR": 0, "FAR": 1 << 40}
 
 
 def number(shown: Any) -> int:
