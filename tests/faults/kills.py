@@ -184,7 +184,8 @@ def _plan(number: int) -> tuple[Path, str, float, float]:
     dice = random.Random(number)
     path = named[names[number % len(names)]]  # each of them meets each victim in time
     victim = VICTIMS[(number + number // len(names)) % len(VICTIMS)]
-    return path, victim, dice.uniform(0, 0.8), dice.uniform(0, 0.2)
+    delay, share = dice.uniform(0, 0.2), dice.uniform(0, 0.8)
+    return path, victim, share, delay
 
 
 def _strike(notebook: Notebook, victim: str, share: float, delay: float) -> str:
