@@ -104,7 +104,7 @@ class Interface:
     def _count(self) -> "_Counters":
         try:
             text = os.pread(self._counters.fileno(), 65536, 0).decode()
-        except ValueError:  # closed, by another thread maybe
+        except (ValueError, OSError):  # closed, by another thread in this moment maybe
             raise Closed(f"The network of {self.name} is closed: make a new pair.") from None
         numbers = text.partition(f"{self.name}:")[2].split()
         if not numbers:
@@ -248,6 +248,8 @@ class Pair:
                         self._socket.send(frame)
                 except OSError as error:
                     number = error.errno or 0
+                    if self._closed:
+                        raise Closed("The pair was closed meanwhile: make a new one.") from None
                     raise BpfError(
                         f"The client cannot send (errno {describe(number)}).\n"
                         "Is the server's interface up?",

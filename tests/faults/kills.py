@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -55,7 +56,7 @@ class Notebook:
     """A notebook that runs, in a kernel and under a server of its own."""
 
     def __init__(self, path: Path, work: Path) -> None:
-        self.path = path
+        self.path, self._mark = path, f"BPF_COURSE_WORK={work}\0".encode()
         self._said, self._errors = work.with_suffix(".said"), work.with_suffix(".errors")
         missing = [f"needs-{name}" for name in kernel.missing()]
         env = {name: value for name, value in os.environ.items() if name != kernel.OWNER}
@@ -90,16 +91,25 @@ class Notebook:
         """The processes that the notebook has started, directly or not."""
         return [*below(self.kernel())]
 
-    def look(self) -> None:
-        """Remember which processes there are, and what they hold."""
-        for pid in [self.server.pid, *self.seen]:
-            for one in [pid, *below(pid)]:
+    def see(self) -> None:
+        """Remember which processes there are, those too that have lost their parents."""
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it ended meanwhile
+                if self._mark in (process / "environ").read_bytes():
+                    self.seen.setdefault(int(process.name), kernel._started(process.name))
+        for pid in [*self.seen]:  # a contained one has an environment of its own
+            for one in below(pid):
                 self.seen.setdefault(one, kernel._started(one))
+
+    def look(self) -> None:
+        """Remember that, and what they hold."""
+        self.see()
         ours = set(map(str, self.seen))
         self.held |= {what for what, pids in plugin._holders().items() if pids & ours}
 
     def left(self) -> list[int]:
-        """Those of its processes, seen now or before, that are still there."""
+        """Those of its processes that are still there."""
+        self.see()
         return [pid for pid, began in self.seen.items() if kernel._lives(str(pid), began)]
 
     def leave(self) -> None:
@@ -174,7 +184,8 @@ def _plan(number: int) -> tuple[Path, str, float, float]:
     dice = random.Random(number)
     path = named[names[number % len(names)]]  # each of them meets each victim in time
     victim = VICTIMS[(number + number // len(names)) % len(VICTIMS)]
-    return path, victim, dice.uniform(0, 0.8), dice.uniform(0, 0.2)
+    delay, share = dice.uniform(0, 0.2), dice.uniform(0, 0.8)
+    return path, victim, share, delay
 
 
 def _strike(notebook: Notebook, victim: str, share: float, delay: float) -> str:
@@ -188,7 +199,7 @@ def _strike(notebook: Notebook, victim: str, share: float, delay: float) -> str:
     assert notebook.server.poll() is None, notebook.errors()  # nobody was killed yet
     at = f"after {notebook.said()[-1]} and {delay:.2f} s"
     while victim == "child" and not notebook.over():
-        notebook.look()
+        notebook.see()
         if children := notebook.children():
             child = random.Random(share).choice(children)
             name = Path(f"/proc/{child}/comm")
