@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, replace
 
 FOLD = 40_000  # characters of a raw log that are shown: its end, where the verdict is
+CUT = "… more before this\n"
 
 _TOKEN = re.compile(
     r"/\*.*?(?:\*/|$)|//.*|\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|\w+"
@@ -92,17 +93,20 @@ class Diagnostic:
             body += f"<div><b>help:</b> {as_html(self.help)}</div>"
         body += f"<div>{as_html(self.more)}</div>" if self.more else ""
         if self.log:
-            left = len(self.log) - FOLD
-            cut = f"… {left:,} characters before this\n" if left > 0 else ""
             body += (
                 f"<details><summary>{as_html(self._words())}</summary>"
                 '<pre style="max-height: 24em; overflow: auto">'
-                f"{as_html(cut + self.log[-FOLD:])}</pre></details>"
+                f"{as_html(self.fold)}</pre></details>"
             )
         else:
             body += f"<div>{as_html(self._words())}</div>"
         edge = "border-left: .3em solid var(--jp-error-color1, #d32f2f); padding: .2em 1em"
         return f'<div style="{edge}; color: var(--jp-ui-font-color1, inherit)">{body}</div>'
+
+    @property
+    def fold(self) -> str:
+        """The log as it is shown: its end, of at most ``FOLD`` characters."""
+        return self.log if len(self.log) <= FOLD else CUT + self.log[len(CUT) - FOLD :]
 
     def _words(self) -> str:
         return f"({self.who} said: {self.said or 'nothing'})"

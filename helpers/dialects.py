@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from helpers import attach, kernel, verifier
+from helpers import attach, kernel, lineinfo, verifier
 from helpers.attach import Function, Link
 from helpers.btf import Types
 from helpers.compiler import compile_failed, compile_object
@@ -35,7 +35,6 @@ from helpers.errors import (
     describe,
 )
 from helpers.libbpf import LOG_SIZE, lib, messages
-from helpers.lineinfo import LineInfo
 from helpers.maps import BpfMap
 
 # BCC has no SEC(): what a function is attached to follows from its context argument.
@@ -260,7 +259,7 @@ def _load_failed(
         if log.value:
             full = log.value.decode(errors="replace")
             _check_tail_calls(obj, number, title, full, name)
-            found = verifier.explain(full, text, name, LineInfo(path), title)
+            found = verifier.explain(full, text, name, lineinfo.of_object(path), title)
             raise VerifierError(found, title, number)
     if number in (errno.EPERM, errno.EACCES):
         raise PermissionNeeded(f"load {name} into the kernel")
@@ -386,7 +385,7 @@ def _place(text: str, name: str, map_name: str) -> str:
 def load_bcc(text: str, name: str, flags: list[str]) -> Loaded:
     """Load a text in BCC's dialect."""
     bcc = kernel.import_bcc()
-    _survives_bcc(text, name, flags, bcc.__version__)
+    trial = _trial(text, name, flags, bcc.__version__)
     native = bcc.lib
     # BCC's own binding leaves these two untyped.
     native.bpf_num_tables.argtypes = [ctypes.c_void_p]
@@ -409,7 +408,7 @@ def load_bcc(text: str, name: str, flags: list[str]) -> Loaded:
                 loaded = module.load_func(title.encode(), kind)
             except Exception as error:
                 kernel.free_bcc(module)
-                _bcc_failed(text, name, str(error), said(), title)
+                _bcc_failed(text, name, str(error), said(), title, trial)
         functions[title] = Function(title, kind, loaded.fd)
     maps = {}
     for i in range(native.bpf_num_tables(module.module)):
@@ -433,34 +432,36 @@ _TRIAL = """
 import sys
 import bcc
 try:
-    bcc.BPF(text=sys.stdin.buffer.read(), cflags=sys.argv[1:])
+    debug = bcc.DEBUG_PREPROCESSOR | bcc.DEBUG_SOURCE
+    bcc.BPF(text=sys.stdin.buffer.read(), cflags=sys.argv[1:], debug=debug)
 except Exception:
     pass  # the second time, in our process, it says why
 print("survived")
 """
 
 
-def _survives_bcc(text: str, name: str, flags: list[str], version: str) -> None:
-    """Compile a text that is new to us in a process of its own.
+def _trial(text: str, name: str, flags: list[str], version: str) -> str:
+    """What BCC says while it compiles a text, in a process of its own if the text is new to us.
 
     Where clang's back end refuses (too much stack, say), BCC's library ends the process that it
     is in. What compiled once is not tried again.
     """
-    key = hashlib.sha256(json.dumps([text, flags, version, platform.release()]).encode())
-    mark = kernel.cache_dir("bcc") / key.hexdigest()[:32]
-    if mark.exists():
-        return
+    seed = json.dumps([text, flags, version, platform.release(), _TRIAL])
+    kept = kernel.cache_dir("bcc") / hashlib.sha256(seed.encode()).hexdigest()[:32]
+    if kept.exists():
+        return kept.read_text()
     command = [sys.executable, "-c", _TRIAL, *_WARNINGS, *flags]
     done = subprocess.run(command, input=text.encode(), capture_output=True)
-    if b"survived" in done.stdout:
-        mark.touch()
-        return
-    said = done.stderr.decode(errors="replace").replace("/virtual/main.c", name)
-    # Its line numbers are those of BCC's rewritten copy: the function's name is what helps.
-    found = re.search(r"in function (\w+)[^:]*: (.+)", said)
-    if found:
-        said = f"error: in function {found[1]}: {found[2]}"
-    compile_failed(name, said or f"error: BCC ended with status {done.returncode}", text)
+    said = done.stderr.decode(errors="replace")
+    if b"survived" not in done.stdout:
+        said = lineinfo.COPY.sub("", said).replace("/virtual/main.c", name)
+        # Its line numbers are those of the copy: the function's name is what helps.
+        found = re.search(r"in function (\w+)[^:]*: (.+)", said)
+        if found:
+            said = f"error: in function {found[1]}: {found[2]}"
+        compile_failed(name, said or f"error: BCC ended with status {done.returncode}", text)
+    kernel.write_atomically(kept, said.encode())
+    return said
 
 
 def _bcc_kind(text: str, function: str) -> int:
@@ -471,7 +472,9 @@ def _bcc_kind(text: str, function: str) -> int:
     return _BCC_CONTEXTS.get(match[1] if match else "", attach.TRACEPOINT)
 
 
-def _bcc_failed(text: str, name: str, error: str, said: str, title: str = "") -> NoReturn:
+def _bcc_failed(
+    text: str, name: str, error: str, said: str, title: str = "", trial: str = ""
+) -> NoReturn:
     """Raise what it was that failed: compiling, or loading the program ``title``."""
     said = said.replace("/virtual/main.c", name)
     if os.geteuid() and ("super-user" in error or "Operation not permitted" in error + said):
@@ -491,7 +494,8 @@ def _bcc_failed(text: str, name: str, error: str, said: str, title: str = "") ->
         )
     if not title:
         compile_failed(name, said or error, text)
-    raise VerifierError(verifier.explain(said, text, name), title)
+    lines = lineinfo.of_bcc(trial, text, name)
+    raise VerifierError(verifier.explain(said, text, name, lines, title), title)
 
 
 _stderr_lock = threading.Lock()

@@ -36,7 +36,6 @@ from helpers.cards import Card, NotAttempted, NotChecked, NotYet, Result, Right,
 from helpers.diagnostics import as_html, printable
 from helpers.errors import (
     BpfError,
-    CompileError,
     Exhausted,
     NotFound,
     PermissionNeeded,
@@ -441,12 +440,13 @@ def _guarded(run: Callable[[], Any]) -> Any:
     except (Unsupported, PermissionNeeded, Exhausted) as error:
         return NotChecked(error.message)
     except VerifierError as error:
-        return Wrong("The kernel's verifier refuses your program.", listing=error.message)
-    except CompileError as error:
-        head, _, rest = error.message.partition("\n")
-        return Wrong(head, listing=rest)
+        said = "The kernel's verifier refuses your program."
+        return Wrong(said, listing=error.message, fault=error.diagnostic)
     except BpfError as error:
-        return Wrong(error.message)
+        if not error.diagnostic:
+            return Wrong(error.message)
+        head, _, rest = error.message.partition("\n")
+        return Wrong(head, listing=rest, fault=error.diagnostic)
     except UnicodeError:
         return Wrong("The file holds bytes that are no text in UTF-8.")
     except Exception as error:

@@ -1,10 +1,14 @@
-"""Which line and column of the C each instruction of an object came from: BTF line information.
+"""Which line and column of the C each instruction came from.
+
+An object has BTF line information. BCC keeps its object to itself, and says lines, without columns.
 
 Source: Documentation/bpf/btf.rst, .BTF.ext; elf(5).
 """
 
 import contextlib
+import re
 import struct
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,18 +46,23 @@ class _Insn(NamedTuple):
 
 
 _Calls = dict[tuple[str, int], tuple[str, int]]
+_Places = dict[str, list[tuple[int, Place]]]
 
 
 class LineInfo:
-    """The lines of one object file. An object without any, or a damaged one, has none, and that is
-    no error: they only add to what the log tells."""
+    """The lines of one object. An object without any, or a damaged one, has none, and that is
+    no error: they only add to what the log tells.
 
-    def __init__(self, path: Path) -> None:
-        self.functions, self._calls = list[Function](), _Calls()
-        self._code = dict[str, list[_Insn]]()
-        self._places = dict[str, list[tuple[int, Place]]]()
-        with contextlib.suppress(struct.error, LookupError, ValueError):
-            self._parse(*_elf(path.read_bytes()))
+    ``columns`` are known, or not.
+    """
+
+    def __init__(
+        self, functions: list[Function], calls: _Calls, code: dict[str, bytes], places: _Places
+    ) -> None:
+        self._calls, self._places = calls, places
+        self._code = {f.section: _decode(code[f.section]) for f in functions}
+        self.functions = [f for f in functions if f.start < f.end <= len(self._code[f.section])]
+        self.columns = any(place.column for found in places.values() for _, place in found)
 
     def place(self, function: Function, at: int) -> Place | None:
         """Where instruction ``at`` of a function came from, counted from its first.
@@ -66,6 +75,18 @@ class LineInfo:
                 if function.start <= start <= function.start + at:
                     found = place
         return found if found and found.line else None
+
+    def only_call(self, function: Function, at: int) -> bool:
+        """Is a call the only one of what it calls that came from its line?"""
+        code, where = self._code[function.section], self.place(function, at)
+        calls = [
+            i
+            for i in range(function.end - function.start)
+            if (one := code[function.start + i]).code == _CALL
+            and one.number == code[function.start + at].number
+            and self.place(function, i) == where
+        ]
+        return calls == [at]
 
     def open_end(self) -> Place | None:
         """Where the one function ends that ends in neither an exit nor a jump."""
@@ -106,19 +127,22 @@ class LineInfo:
         start += insn.number + 1
         return next((f for f in self.functions if (f.section, f.start) == (section, start)), None)
 
-    def _parse(self, functions: list[Function], calls: _Calls, sections: dict[str, bytes]) -> None:
-        code = {f.section: _decode(sections[f.section]) for f in functions}
+
+def of_object(path: Path) -> LineInfo:
+    """The lines of an object file."""
+    with contextlib.suppress(struct.error, LookupError, ValueError):
+        functions, calls, sections = _elf(path.read_bytes())
+        places: _Places = {}
         if ".BTF" in sections and ".BTF.ext" in sections:
-            self._places = _places(sections[".BTF"], sections[".BTF.ext"])
-        self.functions = [f for f in functions if f.start < f.end <= len(code[f.section])]
-        self._calls, self._code = calls, code
+            places = _parse(sections[".BTF"], sections[".BTF.ext"])
+        return LineInfo(functions, calls, sections, places)
+    return LineInfo([], {}, {}, {})
 
 
-def _places(btf: bytes, ext: bytes) -> dict[str, list[tuple[int, Place]]]:
-    """Where the lines begin in each section, by the number of the instruction."""
+def _parse(btf: bytes, ext: bytes) -> _Places:
+    places: _Places = {}
     _, _, _, size, _, _, strings, _ = struct.unpack_from("<HBBIIIII", btf)
     _, _, _, header, _, _, lines, length = struct.unpack_from("<HBBIIIII", ext)
-    found = dict[str, list[tuple[int, Place]]]()
 
     def string(at: int) -> str:
         start = size + strings + at
@@ -128,14 +152,71 @@ def _places(btf: bytes, ext: bytes) -> dict[str, list[tuple[int, Place]]]:
     (record,) = struct.unpack_from("<I", ext, at - 4)
     while at < end:
         section, count = struct.unpack_from("<II", ext, at)
-        places = found.setdefault(string(section), [])
+        found = places.setdefault(string(section), [])
         for offset in range(at + 8, at + 8 + count * record, record):
             insn, file, text, packed = struct.unpack_from("<IIII", ext, offset)
             name = string(file).rpartition("/")[2]
             place = Place(name, packed >> 10, packed & 0x3FF, string(text))
-            places.append((insn // _INSTRUCTION, place))
+            found.append((insn // _INSTRUCTION, place))
         at += 8 + count * record
-    return found
+    return places
+
+
+# What BCC says with DEBUG_PREPROCESSOR and DEBUG_SOURCE: the C that it compiles, and what of it
+# became which instruction.
+COPY = re.compile(r"^#if defined\(BPF_LICENSE\)\n.*^#include <bcc/footer\.h>\n", re.M | re.S)
+_ADDED = re.compile(r'__attribute__\(\((always_inline|section\("(?P<program>.*)"\))\)\)')
+_SAID = re.compile(
+    r"^Disassembly of function (?P<function>\w+)$|^;.* // Line +(?P<line>\d+)$"
+    r"|^ *(?P<insn>\d+):\t(?P<bytes>(?:[0-9a-f]{2} )*[0-9a-f]{2})\t",
+    re.M,
+)
+
+
+def of_bcc(said: str, source: str, name: str) -> LineInfo:
+    """The lines of what BCC made of ``source``, the file ``name``, from what it said of it."""
+    copy = COPY.search(said)
+    own = source.splitlines()
+    moved = _moved(own, copy[0].splitlines()) if copy else {}
+    functions, places, code = list[Function](), _Places(), dict[str, bytes]()
+    for found in _SAID.finditer(said, copy.end() if copy else 0):
+        if title := found["function"]:
+            functions.append(Function(title, title, 0, 0))
+            places[title], code[title] = [], b""
+        elif functions and found["line"]:
+            line = moved.get(int(found["line"]), 0)
+            text = own[line - 1] if line else ""
+            places[title := functions[-1].name].append(
+                (len(code[title]) // _INSTRUCTION, Place(name, line, 0, text))
+            )
+        elif functions:
+            code[functions[-1].name] += bytes.fromhex(found["bytes"])
+    functions = [one._replace(end=len(code[one.name]) // _INSTRUCTION) for one in functions]
+    return LineInfo(functions, {}, code, places)
+
+
+def _moved(own: list[str], copy: list[str]) -> dict[int, int]:
+    """Which of one's own lines each line is of the copy that BCC compiles, both from 1.
+
+    BCC puts an attribute above each function, breaks the line behind the brace that opens a
+    program, and writes calls anew, in one line. Where the lines of the copy are as many as one's
+    own between two that are the same, they go together one by one; a line that took the place of
+    several is the first of them; others are left out.
+    """
+    kept, broken, opens, added = list[int](), list[int](), False, False
+    for number, line in enumerate(copy):
+        found = _ADDED.fullmatch(line)
+        if not found:
+            (broken if added else kept).append(number)
+        added = opens and line.endswith("{")
+        opens = bool(found and found["program"]) or (opens and not added)
+    moved = {}
+    same = SequenceMatcher(None, [copy[number] for number in kept], own, autojunk=False)
+    for _, start, end, first, last in same.get_opcodes():
+        if end - start in (1, last - first) and last > first:
+            for at, number in enumerate(kept[start:end], first + 1):
+                moved[number + 1] = at
+    return moved | {number + 1: moved[number] for number in broken if number in moved}
 
 
 def _decode(code: bytes) -> list[_Insn]:

@@ -5,7 +5,8 @@
     %%bpf lab=02          save it as the program of lab 02, and see whether it loads
     %%answer lab=01       run the cell's Python here, and save it as the answer of lab 01
 
-``from helpers import lab`` brings both, and so does ``%load_ext helpers.magic``.
+``from helpers import lab`` brings both, and names of C behind Tab; so does
+``%load_ext helpers.magic``.
 """
 
 import sys
@@ -78,5 +79,8 @@ def _shell() -> Any:
 
 def load_ipython_extension(shell: Any) -> None:
     """IPython calls this for ``%load_ext helpers.magic``."""
+    from helpers import completion
+
+    completion.bring()
     shell.register_magic_function(bpf, "cell", "bpf")
     shell.register_magic_function(answer, "cell", "answer")

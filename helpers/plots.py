@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+FILLS = ("#0072B2", "#E69F00", "#56B4E9", "#D55E00")  # as neighbours they differ when pale, too
 MARKERS = "osD^vPX"
 _INK, _GRID = "#222222", "#dddddd"
 _WIDTH, _DPI = 7.0, 90  # inches, dots per inch
@@ -182,7 +183,7 @@ def grid(df: "pd.DataFrame", *, title: str, alt: str = "") -> Picture:
         for column, value in enumerate(values):
             changed = column > 0 and value != values[column - 1]
             turns += changed
-            colour = COLOURS[turns % len(COLOURS)]
+            colour = FILLS[turns % len(FILLS)]
             axes.barh(row, 1, left=column, height=0.9, color=colour, alpha=0.25)
             if changed:
                 axes.plot([column] * 2, [row - 0.45, row + 0.45], color=_INK, linewidth=2)
@@ -334,7 +335,7 @@ def _draw_bytes(axes: "Axes", parts: list[Part], rows: int, width: int) -> None:
 
     coloured = 0
     for name, offset, size, is_padding in parts:
-        fill = "white" if is_padding else COLOURS[coloured % len(COLOURS)]
+        fill = "white" if is_padding else FILLS[coloured % len(FILLS)]
         coloured += not is_padding
         for row in range(offset // width, (offset + size - 1) // width + 1):
             start = max(offset - row * width, 0)

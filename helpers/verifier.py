@@ -38,7 +38,8 @@ def explain(
     """The diagnostic for the ``log`` of a program whose C is ``source``, of the file ``name``.
 
     With the ``lines`` of its object, and the name of the ``program`` in it, the expression is
-    known. Without them, as with BCC, it is looked for in the line that the log names.
+    known. Where no columns are, as with BCC, it is looked for in the line, and the whole line is
+    marked if it could be more than one.
     """
     walk = read(log[-_TAIL:])
     view = _View(walk, source, name, lines, program)
@@ -55,7 +56,8 @@ def explain(
         if cause and _aside(before, cause):
             start, end = code(cause.text)
             cause = replace(cause, start=start, end=end)
-    if here and not lines:
+    whole = here and (here.start, here.end) == code(here.text)
+    if here and whole and not (lines and lines.columns):
         here = _by_variable(here, cause) or here
     names = _names(told, here, cause, source)
     return Diagnostic(
@@ -86,22 +88,15 @@ class _View:
         self._functions = _layout(walk, lines, program) if lines else {}
         self._text = source.splitlines()
         self._bare = [line.strip() for line in self._text]
-        # BCC compiles a rewritten copy: our lines, further down, some of them changed. Those that
-        # are the same and unique tell how far their neighbours were moved.
-        self._moved = {
-            step.line: self._bare.index(step.text) + 1
-            for step in walk.steps
-            if step.file == _BCC_FILE != name and self._bare.count(step.text) == 1
-        }
 
     def mark(self, step: Step | None, note: str = "") -> Mark | None:
         """The expression that a step came from."""
         while step:
             if place := self._place(step.insn):
-                return self._at(place, note)
+                mark = self._at(place, note)
+                return _call(mark, step.code) if self._alone(step.insn) else mark
             if step.text and not (step.sure and self._functions.get(self._start(step.insn))):
-                mark = self._line(step.text, step.file, step.line, note)
-                return _call(mark, step.code)
+                return self._line(step.text, step.file, step.line, note)
             # Code of the compiler's own belongs to no line: what led there does.
             step = self._walk.steps[step.before] if step.before >= 0 else None
         return None
@@ -145,6 +140,14 @@ class _View:
     def _start(self, insn: int) -> int:
         return max(start for start in self._walk.starts if start <= insn)
 
+    def _alone(self, insn: int) -> bool:
+        """Is the instruction a call like no other of its line, whose column is not known?"""
+        start = self._start(insn)
+        function = self._functions.get(start)
+        if not self._lines or self._lines.columns or not function:
+            return False
+        return self._lines.only_call(function, insn - start)
+
     def _place(self, insn: int) -> Place | None:
         """What line information says of an instruction."""
         start = self._start(insn)
@@ -162,12 +165,8 @@ class _View:
     def _line(self, text: str, file: str, line: int, note: str) -> Mark:
         """A line as the log names it, whole."""
         number: int | None = line or None
-        if line and file == _BCC_FILE != self._name:
-            near = min(self._moved, key=lambda known: abs(known - line), default=None)
-            number = None if near is None else line - near + self._moved[near]
-            file = self._name
-        elif not line:  # kernels before 6.9 name the text alone
-            file = self._name
+        if not line or file == _BCC_FILE:  # kernels before 6.9 name the text alone
+            file, number = self._name, None
             if self._bare.count(text.strip()) == 1:
                 number = self._bare.index(text.strip()) + 1
         if file == self._name and number:
@@ -211,22 +210,34 @@ def _helper(step: Step | None) -> str:
 
 def _call(mark: Mark, what: str) -> Mark:
     """The mark, drawn in to the call that an instruction is, in either dialect."""
-    found = re.match(r"call bpf_(?:map_)?(\w+?)(?:_elem)?#", what)
-    call = found and re.search(rf"\w*\b(?:bpf_\w*|\w+\.)?{found[1]}\w*\s*\(", mark.text)
-    if not call:
-        return mark
-    start, end = expression(mark.text, call.start())
-    return replace(mark, start=start, end=end)
+    helper = re.match(r"call bpf_(?:map_)?(\w+?)(?:_elem)?#", what)
+    name = rf"\w*\b(?:bpf_\w*|\w+\.)?{helper[1]}\w*\s*\(" if helper else ""
+    return _only(mark, name) or mark
 
 
 def _by_variable(here: Mark, cause: Mark | None) -> Mark | None:
     """Where a line follows the pointer that an earlier one made, as far as its text tells."""
-    made = re.search(r"\b(\w+)\s*=[^=]", cause.text) if cause else None
-    used = made and re.search(rf"\*\s*{made[1]}\b|\b{made[1]}\s*(->|\[)", here.text)
-    if not used:
+    made = _made(cause)
+    return _only(here, rf"\*\s*{made}\b|\b{made}\s*(?:->|\[)") if made else None
+
+
+def _only(mark: Mark, pattern: str) -> Mark | None:
+    """The mark, drawn in to the expression that begins so, if the line has no other like it."""
+    first, last = code(mark.text)
+    found = [*re.finditer(pattern, mark.text[first:last])] if pattern else []
+    if len(found) != 1:
         return None
-    start, end = expression(here.text, used.start())
-    return replace(here, start=start, end=end)
+    start, end = expression(mark.text, first + found[0].start())
+    return replace(mark, start=start, end=end)
+
+
+def _made(cause: Mark | None) -> str:
+    """The variable that the marked expression of a line is assigned to; empty if none is seen."""
+    assigned = r"\b(\w+)\s*=(?!=)"
+    made = re.findall(assigned, cause.text) if cause else []
+    if cause and len(set(made)) > 1:
+        made = re.findall(rf"{assigned}\s*(?:\([^()]*\)\s*)?$", cause.text[: cause.start])
+    return made[0] if made else ""
 
 
 def _names(told: Told, here: Mark | None, cause: Mark | None, source: str) -> dict[str, str]:
@@ -234,13 +245,13 @@ def _names(told: Told, here: Mark | None, cause: Mark | None, source: str) -> di
     names = {key: value for key, value in told.match.groupdict().items() if value}
     shown = here.text[here.start : here.end] if here else ""
     used = re.search(r"[A-Za-z_]\w*", shown)
-    made = re.search(r"\b(\w+)\s*=[^=]", cause.text) if cause else None
+    made = _made(cause)
     index = re.search(r"\[\s*([A-Za-z_]\w*)\s*\]", shown)
     end = re.search(r"(\w+)\s*=[^,;=]*->\s*data_end\b", source)
     names["pass"] = "XDP_PASS" if "xdp_md" in source else "0"
     names["helper"] = names.get("helper") or _helper(told.walk.end) or "the helper"
-    named = made and here and re.search(rf"\b{made[1]}\b", shown)
-    names["var"] = made[1] if made and named else used[0] if used else "pointer"
+    named = made and re.search(rf"\b{made}\b", shown)
+    names["var"] = made if named else used[0] if used else "pointer"
     names["index"] = index[1] if index else "index"
     names["past"] = f"&{shown} + 1" if "[" in shown else f"{used[0] if used else 'pointer'} + 1"
     names["end"] = end[1] if end else "data_end"

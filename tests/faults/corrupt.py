@@ -24,7 +24,7 @@ from unittest import mock
 from helpers import btf, build, compiler, dialects, kernel, load, symbols, verifier
 from helpers.errors import BpfError, CompileError, VerifierError
 from helpers.libbpf import lib
-from helpers.lineinfo import LineInfo
+from helpers.lineinfo import of_object
 from helpers.maps import _layouts
 from tests.faults import Part
 
@@ -109,7 +109,7 @@ class Whole(NamedTuple):
                 load(one).close()
             except VerifierError as error:
                 source = one.read_text()
-                refused.append((error, source, one.name, LineInfo(_object(source, one.name))))
+                refused.append((error, source, one.name, of_object(_object(source, one.name))))
         assert refused
         try:
             load(text=f"{text}\nint f(void) {{ return missing; }}", name=path.name)
@@ -185,7 +185,7 @@ def types(whole: Whole, folder: Path, rng: random.Random) -> None:
 def lines(whole: Whole, folder: Path, rng: random.Random) -> None:
     path = folder / "damaged"
     path.write_bytes(harmed(rng, whole.data))
-    found = LineInfo(path)
+    found = of_object(path)
     found.open_end()
     for function in found.functions:
         found.deepest(function)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from helpers.diagnostics import FOLD, Diagnostic, Mark, argument, code, expression, word
+from helpers.diagnostics import CUT, FOLD, Diagnostic, Mark, argument, code, expression, word
 from helpers.errors import VerifierError
 
 
@@ -93,9 +93,11 @@ def test_the_html_form_says_the_same_and_escapes_it() -> None:
 
 
 def test_a_long_log_is_cut_in_front() -> None:
-    html = replace(FOUND, log="x" * (FOLD + 5) + "end")._repr_html_()
-    assert "8 characters before this" in html and "end</pre>" in html
-    assert html.count("x") < FOLD + 100
+    long = replace(FOUND, log="x" * (FOLD + 5) + "end")
+    html = long._repr_html_()
+    assert f">{CUT}xx" in html and "end</pre>" in html
+    assert len(long.fold) == FOLD
+    assert replace(long, log=long.fold).fold == long.fold
 
 
 def test_a_cause_in_the_same_line_or_in_another_file() -> None:

@@ -1,13 +1,15 @@
 """Labs: what a learner reads, what becomes of their files, and what a check may be given."""
 
+import html
 import pickle
 import shutil
 from pathlib import Path
 
 import pytest
 
-from helpers import kernel, lab
-from helpers.errors import NotFound
+from helpers import cards, kernel, lab, load
+from helpers.diagnostics import FOLD, Diagnostic, Mark
+from helpers.errors import BpfError, NotFound
 
 HEAD = "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n"
 PASS = HEAD + 'SEC("xdp") int f(struct xdp_md *ctx) { return XDP_PASS; }\n'
@@ -138,6 +140,53 @@ def test_html_says_the_same_and_runs_nothing(toy: lab.Lab, work: Path) -> None:
     assert "<code>1</code>" in page and "<b>Not yet.</b>" in page
     assert "<script>" not in lab.Card("<script>", listing="<script>", title="`<b>`")._repr_html_()
     assert "A &lt;toy&gt;" in toy._repr_html_() and "A &lt;toy&gt;" in lab.progress()._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "rule"),
+    [
+        (PASS.replace("XDP_PASS", "*(int *)1"), 3, "no-pointer"),
+        (PASS.replace("return", "retrun"), 3, "misspelt"),
+        (
+            PASS.replace("XDP_PASS", "puts(0)").replace("SEC", "int puts(int);\nSEC", 1),
+            4,
+            "not-linked",
+        ),
+    ],
+)
+def test_a_fault_is_a_picture_with_the_log_in_a_fold(
+    toy: lab.Lab, work: Path, text: str, line: int, rule: str
+) -> None:
+    """As in a notebook's cell, though the check ran in another process; and the same as text."""
+    write(work, text)
+    with pytest.raises(BpfError) as caught:
+        load(work / "01_toy.bpf.c")
+    result, fault = toy.check(), caught.value.diagnostic
+    assert isinstance(result, lab.Wrong) and fault and fault.here
+    assert fault.here.number == line and fault.rule == rule
+    assert result.fault == fault
+    assert fault._repr_html_() in result._repr_html_()
+    assert result._repr_html_().count("<details>") == bool(fault.log)
+    assert result._repr_html_().count(html.escape(fault.error)) == 1
+    assert repr(result).endswith(str(fault)) and "<" not in repr(result).replace(str(fault), "")
+    saved = toy.submit(text)
+    assert isinstance(saved, lab.Wrong) and saved.fault == fault
+
+
+def test_a_log_of_millions_stays_small_on_its_way(toy: lab.Lab, work: Path) -> None:
+    body = 'for (__u64 n = 0; n < 10000000; n++)\n\t\tasm volatile("" : "+r"(n));\n\treturn'
+    write(work, PASS.replace("return", body))
+    result = toy.check()
+    assert isinstance(result, lab.Wrong) and result.fault
+    assert result.fault.rule == "too-complex" and len(result.fault.log) == FOLD
+
+
+def test_what_a_learner_wrote_becomes_fit_to_show() -> None:
+    here = Mark("x.c", 1, "a\udcff<b>", 1, 2)
+    fault = Diagnostic("<bad>", "x.c", here, log="\udcff")
+    page = cards.result(lab.Wrong("a", listing="\udcff", fault=fault).as_dict())._repr_html_()
+    assert "a?&lt;b&gt;" in page and "&lt;bad&gt;" in page
+    page.encode()
 
 
 def test_comments_in_strings_are_no_comments() -> None:

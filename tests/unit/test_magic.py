@@ -105,9 +105,53 @@ def test_importing_lab_in_a_notebook_is_enough(shell: Any) -> None:
     assert "bpf" in shell.magics_manager.magics["cell"]
 
 
-def test_tab_offers_the_maps_of_a_program(shell: InteractiveShell) -> None:
+def offered(shell: InteractiveShell, text: str) -> set[str]:
+    """What the cell becomes by each of the completions at the sign ``|``."""
+    at, text = text.index("|"), text.replace("|", "")
+    with provisionalcompleter():
+        return {
+            text[: one.start] + one.text + text[one.end :]
+            for one in shell.Completer.completions(text, at)
+        }
+
+
+def test_tab_offers_the_maps_and_the_functions_of_a_program(shell: InteractiveShell) -> None:
     with load("per_cpu.bpf.c") as prog:
-        shell.user_ns["prog"] = prog
-        with provisionalcompleter():
-            offered = {one.text for one in shell.Completer.completions('prog["', 6)}
-        assert {"shared", "per_cpu", "by_protocol"} <= offered
+        shell.user_ns |= {"prog": prog, "other": 42}
+        assert {f'prog["{name}"]' for name in prog.maps} <= offered(shell, 'prog["|"]')
+        functions = {f'prog.run("{name}")' for name in prog.programs}
+        assert functions and offered(shell, 'prog.run("|")') == functions
+        first, *_ = prog.programs
+        assert f"x = prog.attach( '{first}" in offered(shell, f"x = prog.attach( '{first[:3]}|")
+        assert not any(first in one for one in offered(shell, 'other.run("|'))
+    assert len(shell.Completer.custom_matchers) == 1  # however often it was brought
+
+
+@pytest.mark.parametrize(
+    ("cell", "wanted"),
+    [
+        ('%%bpf p\n#include "conn|"', 'include "connection.h"'),
+        ("%%bpf p\n#include <bpf/bpf_h|", "include <bpf/bpf_helpers.h>"),
+        ("%%bpf p\nstruct {\n\t__uint(type, |", "__uint(type, BPF_MAP_TYPE_LRU_HASH"),
+        ("%%bpf p\nstruct {\n\t__uint(type, BPF_MAP_TYPE_RING|", "BPF_MAP_TYPE_RINGBUF"),
+        ("%%bpf p\nstruct {\n\t__ui|", "__uint"),
+        ("%%bpf p\nint f(void)\n{\n\tx = bpf_map_look|(&m, &k);", "= bpf_map_lookup_elem(&m"),
+        ("%%bpf lab=02\nx = bpf_get_cur|", "bpf_get_current_comm"),
+        ("%%bpf p\nreturn XDP_P|", "return XDP_PASS"),
+        ("%%bpf p bcc\nBPF_HA|", "BPF_HASH"),
+    ],
+)
+def test_tab_offers_names_of_c_in_a_cell_of_c(
+    shell: InteractiveShell, cell: str, wanted: str
+) -> None:
+    found = offered(shell, cell)
+    assert any(wanted in one for one in found), found
+    begun = cell.partition("|")[0]
+    assert all(one.startswith(begun) and '""' not in one for one in found)
+    elsewhere = offered(shell, cell.replace("%%bpf", "%%time"))
+    assert not any(wanted in one for one in elsewhere)
+
+
+def test_a_map_type_is_all_that_may_stand_behind_type(shell: InteractiveShell) -> None:
+    found = offered(shell, "%%bpf p\n__uint(type, |)")
+    assert len(found) > 20 and all("BPF_MAP_TYPE_" in one for one in found)

@@ -1,12 +1,15 @@
 """Broken programs, and whether each is told the right line.
 
-    .venv/bin/python -m tests.verifier.fuzz [--count 300] [--seed 8]
+    .venv/bin/python -m tests.verifier.fuzz [--count 300] [--seed 8] [--dialect bcc]
 
 Programs of the course and of labs are broken by one edit, until the verifier has refused so many.
 Where the verifier refuses it, there must
 be a diagnostic, and it must name the line that BTF line information has for the instruction at
 which the verifier stopped. That line is read here in another way than the course does it: by
 libbpf, and, where the kernel is new enough, from what the log itself says.
+
+In BCC's dialect no object is to be had. There, each line ends in a comment with its number, which
+the log quotes.
 """
 
 import argparse
@@ -45,19 +48,31 @@ class Broken(NamedTuple):
     text: str
 
 
-def programs() -> list[Path]:
-    found = sorted([*ROOT.glob("bpf/*.bpf.c"), *ROOT.glob("labs/*/solutions/*.bpf.c")])
+def programs(dialect: str) -> list[Path]:
+    end = "*.bcc.c" if dialect == "bcc" else "*.bpf.c"
+    found = sorted([*ROOT.glob(f"bpf/{end}"), *ROOT.glob(f"labs/*/solutions/{end}")])
     return [path for path in found if not path.name.startswith("clinic_")]  # sick already
 
 
-def broken(seed: int) -> Iterator[Broken]:
+def broken(seed: int, dialect: str) -> Iterator[Broken]:
     """Programs, each with one edit: one of each file in turn."""
     chance = random.Random(seed)
-    each = {path: _edits(path.read_text(), chance) for path in programs()}
+    each = {path: _edits(path.read_text(), chance) for path in programs(dialect)}
     while any(each.values()):
         for path, edits in each.items():
             if edits:
-                yield Broken(path, edits.pop())
+                text = edits.pop()
+                yield Broken(path, _numbered(text) if dialect == "bcc" else text)
+
+
+def _numbered(text: str) -> str:
+    """The text with each line's number behind its statement."""
+    lines = text.splitlines()
+    ends = (";", ")", "{")
+    return "\n".join(
+        f"{line} /* no. {at} */" if line.endswith(ends) else line
+        for at, line in enumerate(lines, 1)
+    )
 
 
 def _edits(text: str, chance: random.Random) -> list[str]:
@@ -92,7 +107,8 @@ def judge(one: Broken) -> Outcome:
     """Load it, and compare the line of its diagnostic with the line of the instruction."""
     folder, name = one.path.parent, one.path.name
     try:
-        load(text=one.text, name=name, flags=[f"-I{folder}"]).close()
+        dialect = "bcc" if name.endswith(".bcc.c") else "libbpf"
+        load(text=one.text, name=name, flags=[f"-I{folder}"], dialect=dialect).close()
         return Outcome("accepted")
     except VerifierError as error:
         found = error.diagnostic
@@ -116,19 +132,28 @@ def line_of_the_end(one: Broken, program: str, log: str) -> tuple[str, int] | No
     if last is None:
         return None
     insn = int(rows[last].partition(":")[0])
+    if one.path.name.endswith(".bcc.c"):
+        said = re.match(r"; .*/\* no. (\d+) \*/ @ main.c:", _above(rows, last, insn))
+        return (one.path.name, int(said[1])) if said else None
     flags = [f"-I{ROOT / 'bpf'}", f"-I{one.path.parent}"]
     path = compile_object(one.text, one.path.name, flags)
     own = _own_line(path, program, insn)
-    # Above the instructions of one line, the log says what they came from, and, from Linux 6.9 on,
-    # where. It says nothing above a branch that is taken up again, though.
-    at = last
-    while at and re.match(rf"{insn - 1}: \(\d\w\) (?!call pc)(?!.* \d+: R)", rows[at - 1]):
-        at, insn = at - 1, insn - 1
-    said = re.match(r"; .* @ ([^@\s]+):(\d+)$", rows[at - 1]) if at else None
+    said = re.match(r"; .* @ ([^@\s]+):(\d+)$", _above(rows, last, insn))
     if said and said[2] != "0":
         assert own in (None, (said[1], int(said[2]))), f"{own}, and the log says {said[0]}"
         return said[1], int(said[2])
     return own
+
+
+def _above(rows: list[str], at: int, insn: int) -> str:
+    """What the log says above the instructions of one line: what they came from; else nothing.
+
+    From Linux 6.9 on it says where that is, too. It says nothing above a branch that is taken up
+    again.
+    """
+    while at and re.match(rf"{insn - 1}: \(\d\w\) (?!call pc)(?!.* \d+: R)", rows[at - 1]):
+        at, insn = at - 1, insn - 1
+    return rows[at - 1] if at else ""
 
 
 def _own_line(path: Path, program: str, insn: int) -> tuple[str, int] | None:
@@ -214,11 +239,11 @@ class Tally:
         )
 
 
-def run(count: int, seed: int) -> Tally:
+def run(count: int, seed: int, dialect: str = "libbpf") -> Tally:
     """Break programs until ``count`` were refused by the verifier."""
     tally = Tally()
     with tqdm(total=count, disable=None) as bar:
-        for one in broken(seed):
+        for one in broken(seed, dialect):
             tally.add(one)
             bar.update(tally.refused - bar.n)
             if tally.refused == count:
@@ -230,8 +255,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--seed", type=int, default=8)
+    parser.add_argument("--dialect", choices=["libbpf", "bcc"], default="libbpf")
     options = parser.parse_args()
-    tally = run(options.count, options.seed)
+    tally = run(options.count, options.seed, options.dialect)
     print(tally, *tally.wrong, sep="\n")
     return bool(tally.wrong)
 

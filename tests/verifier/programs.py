@@ -1,6 +1,7 @@
 """Programs that the verifier refuses, one for each rule, and what is expected of it.
 
-``NN_name.bpf.c`` says in its first lines what kernels do with it, the newest last:
+``NN_name.bpf.c``, or ``NN_name.bcc.c``, says in its first lines what kernels do with it, the
+newest last:
 
     /* refused: RULE */             or  accepted, or  clang: RULE
     /* accepted from 6.3 */         from that version on
@@ -30,7 +31,7 @@ class Expected(NamedTuple):
 
 def names(*, compiled: bool = False) -> list[str]:
     """All programs, or those that clang does not refuse."""
-    found = sorted(path.name for path in FOLDER.glob("*.bpf.c"))
+    found = sorted(path.name for path in FOLDER.glob("*.b??.c"))
     return [n for n in found if not compiled or "/* clang:" not in (FOLDER / n).read_text()]
 
 

@@ -8,9 +8,9 @@ from tests.verifier.programs import FOLDER
 
 
 def test_no_line_is_wrong_and_nothing_is_raised() -> None:
-    tally = run(10, seed=1)
+    tally = run(25, seed=1)
     assert not tally.wrong
-    assert tally.refused == 10 and tally.named >= 5
+    assert tally.refused == 25 and tally.named >= 12
     assert "raised" not in tally.kinds
 
 
