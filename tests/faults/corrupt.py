@@ -24,7 +24,7 @@ from unittest import mock
 from helpers import btf, build, compiler, dialects, kernel, load, symbols, verifier
 from helpers.errors import BpfError, CompileError, VerifierError
 from helpers.libbpf import lib
-from helpers.lineinfo import of_object
+from helpers.lineinfo import LineInfo, of_object
 from helpers.maps import _layouts
 from tests.faults import Part
 
