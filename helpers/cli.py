@@ -8,7 +8,9 @@ import secrets
 import shutil
 import signal
 import socket
+import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -120,7 +122,7 @@ def test(args: list[str]) -> int:
     return int(pytest.main(args))
 
 
-def _test_in_guests(name: str, args: list[str], *plugins: object) -> int:
+def _test_in_guests(name: str, args: list[str]) -> int:
     import pytest
 
     from helpers.vm import commands, fetch, kernelspec
@@ -139,6 +141,8 @@ def _test_in_guests(name: str, args: list[str], *plugins: object) -> int:
     codes = []
     if outside:
         guest = ["--nbval-kernel-name", kernelspec.name(name), "-o", "timeout=1200"]
+        tally = os.environ.get("BPF_COURSE_TALLY")  # of a matrix
+        plugins = [_Tally(Path(tally))] if tally else []
         codes.append(int(pytest.main([*guest, *options, *outside], plugins)))
     if inside:
         line = [sys.executable, "-m", "pytest", "-o", "timeout=1200", *options, *inside]
@@ -147,49 +151,89 @@ def _test_in_guests(name: str, args: list[str], *plugins: object) -> int:
 
 
 class _Tally:
-    """A pytest plugin that keeps, for each notebook, what failed and what its kernel lacked."""
+    """A pytest plugin that tells, in a file, of each notebook what failed and what was lacking."""
 
-    def __init__(self) -> None:
-        self.failed = dict[str, int]()
-        self.lacked = dict[str, list[str]]()
+    def __init__(self, path: Path) -> None:
+        self.path, self.rows = path, dict[str, str]()
+        self._now, self._failed, self._lacked = "", 0, list[str]()
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         path = report.nodeid.partition("::")[0]
-        if not path.endswith(".ipynb"):
-            return
-        self.failed.setdefault(path, 0)
-        self.failed[path] += report.failed
-        lacked = self.lacked.setdefault(path, [])
+        if path != self._now:
+            self._end()
+            self._now = path
+        self._failed += report.failed
         if report.skipped:
-            lacked.append(report.longrepr[-1].removeprefix("Skipped: "))
+            self._lacked.append(report.longrepr[-1].removeprefix("Skipped: "))
 
-    def said(self, path: str) -> str:
-        if self.failed[path]:
-            return f"{self.failed[path]} failed"
-        counted = Counter(self.lacked[path]).items()
-        return ", ".join(["passed", *(f"but for {number} cells: {why}" for why, number in counted)])
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        if exitstatus != 2:  # interrupted: half of a notebook says nothing
+            self._end()
+
+    def _end(self) -> None:
+        from helpers.kernel import write_atomically
+
+        if self._now.endswith(".ipynb"):
+            counted = Counter(self._lacked).items()
+            said = ["passed", *(f"but for {number} cells: {why}" for why, number in counted)]
+            self.rows[self._now] = f"{self._failed} failed" if self._failed else ", ".join(said)
+            write_atomically(self.path, json.dumps(self.rows).encode())
+        self._failed, self._lacked = 0, []
 
 
 def _test_everywhere(args: list[str]) -> int:
+    """Two kernels at a time: guests mostly keep one CPU busy."""
+    from helpers.kernel import cache_dir
     from helpers.vm import commands, fetch
 
-    codes, tallies = [], dict[str, _Tally]()
-    for name in fetch.SUITES:
-        if not fetch.present(name):
-            commands.add([name])
-        tallies[name] = _Tally()
-        print(f"Linux {fetch.get(name).release}:", flush=True)
-        codes.append(_test_in_guests(name, args, tallies[name]))
-        if codes[-1] == 2:  # interrupted: the table is of what was done
-            if tallies[name].failed:
-                tallies[name].failed.popitem()  # half of a notebook says nothing
-            break
-    for path in sorted({path for tally in tallies.values() for path in tally.failed}):
+    for number in (signal.SIGINT, signal.SIGTERM):  # also below a shell's &
+        signal.signal(number, signal.default_int_handler)
+    commands.add([name for name in fetch.SUITES if not fetch.present(name)])
+    releases = {name: fetch.get(name).release for name in fetch.SUITES}
+    folder, waiting = cache_dir("matrix"), [*releases]
+    rows: dict[str, dict[str, str]] = {name: {} for name in releases}
+    running, codes = dict[str, subprocess.Popen[bytes]](), dict[str, int]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < 2:
+                name = waiting.pop(0)
+                running[name] = _begin(name, args, folder)
+                print(f"{releases[name]:24} begins; what pytest says: {folder / name}.log")
+            time.sleep(0.5)
+            for name, process in [*running.items()]:
+                code = process.poll()
+                _tell(releases[name], rows[name], folder / f"{name}.json")
+                if code is not None:
+                    codes[name] = code
+                    del running[name]
+    except KeyboardInterrupt:
+        for name, process in running.items():
+            process.send_signal(signal.SIGINT)
+            codes[name] = process.wait() or 2
+    for path in sorted({path for told in rows.values() for path in told}):
         print(path)
-        for name, tally in tallies.items():
-            if path in tally.failed:
-                print(f"  {fetch.get(name).release:24} {tally.said(path)}")
-    return max(codes)
+        for name, told in rows.items():
+            if path in told:
+                print(f"  {releases[name]:24} {told[path]}")
+    for name in (name for name, code in codes.items() if code):
+        print(f"{releases[name]} ended with {codes[name]}: see {folder / name}.log")
+    return max(codes.values(), default=2)
+
+
+def _begin(name: str, args: list[str], folder: Path) -> "subprocess.Popen[bytes]":
+    (folder / f"{name}.json").unlink(missing_ok=True)
+    line = [sys.executable, "-P", "-m", "helpers.cli", "test", "--kernel", name, *args]
+    with (folder / f"{name}.log").open("wb") as log:
+        env = os.environ | {"BPF_COURSE_TALLY": str(folder / f"{name}.json")}
+        return subprocess.Popen(line, env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+
+
+def _tell(release: str, known: dict[str, str], path: Path) -> None:
+    """Print the notebooks that have come to their end since."""
+    found: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    for notebook in [*found][len(known) :]:
+        known[notebook] = found[notebook]
+        print(f"{release:24} {notebook}: {found[notebook]}", flush=True)
 
 
 def _absolute(arg: str) -> str:

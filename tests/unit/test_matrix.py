@@ -1,5 +1,12 @@
 """The table of notebooks by kernel, and what excuses a cell that does not run."""
 
+import _thread
+import json
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,42 +25,72 @@ def report(cell: int, outcome: str, why: str = "") -> SimpleNamespace:
     )
 
 
-def test_a_row_says_passed_or_what_was_missing_or_how_many_failed() -> None:
-    tally = cli._Tally()
-    tally.pytest_runtest_logreport(SimpleNamespace(nodeid="tests/plugin.py::nothing", failed=True))
-    for cell in range(3):
-        tally.pytest_runtest_logreport(report(cell, "passed"))
-    assert list(tally.failed) == ["notebooks/06_x.ipynb"]
-    assert tally.said("notebooks/06_x.ipynb") == "passed"
-    for cell in (3, 4):
-        tally.pytest_runtest_logreport(report(cell, "skipped", "needs wings: Linux 9.9 brings it"))
-    assert tally.said("notebooks/06_x.ipynb") == (
-        "passed, but for 2 cells: needs wings: Linux 9.9 brings it"
-    )
-    tally.pytest_runtest_logreport(report(5, "failed"))
-    assert tally.said("notebooks/06_x.ipynb") == "1 failed"
+def rows(tmp_path: Path, reports: list[SimpleNamespace], exitstatus: int = 0) -> dict[str, str]:
+    tally = cli._Tally(tmp_path / "rows")
+    for one in [*reports, SimpleNamespace(nodeid="tests/plugin.py::left", failed=0, skipped=0)]:
+        tally.pytest_runtest_logreport(one)
+    tally.pytest_sessionfinish(exitstatus)
+    return json.loads((tmp_path / "rows").read_text())
+
+
+def test_a_row_says_passed_or_what_was_missing_or_how_many_failed(tmp_path: Path) -> None:
+    passed, failed = report(1, "passed"), report(5, "failed")
+    lacking = [report(cell, "skipped", "needs wings: Linux 9.9 brings it") for cell in (3, 4)]
+    assert rows(tmp_path, [passed]) == {"notebooks/06_x.ipynb": "passed"}
+    assert rows(tmp_path, [passed, *lacking]) == {
+        "notebooks/06_x.ipynb": "passed, but for 2 cells: needs wings: Linux 9.9 brings it"
+    }
+    assert rows(tmp_path, [passed, *lacking, failed]) == {"notebooks/06_x.ipynb": "1 failed"}
+
+
+COURSE = """\
+import json, os, signal, sys, time
+from pathlib import Path
+name = sys.argv[sys.argv.index("--kernel") + 1]
+print("pytest on", name)
+Path(os.environ["BPF_COURSE_TALLY"]).write_text(json.dumps({"notebooks/06_x.ipynb": name}))
+if name == "6.12":
+    time.sleep(100)
+raise SystemExit(name == "latest")
+"""
+
+
+@pytest.fixture
+def kernels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A matrix as it is, but for what runs on each kernel, which is COURSE."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(fetch, "present", lambda name: True)
+    monkeypatch.setattr(fetch, "get", lambda name: SimpleNamespace(release=f"{name}.0"))
+    python = tmp_path / "python"
+    python.write_text(f"#!{sys.executable}\n{COURSE}")
+    python.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # it would be for all tests
+
+
+def test_a_matrix_ends_with_a_table_and_where_to_look(
+    kernels: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "SUITES", {"5.10": "", "6.1": "", "latest": ""})
+    assert cli._test_everywhere([]) == 1
+    *_, path, one, two, three, last = capsys.readouterr().out.splitlines()
+    assert path == "notebooks/06_x.ipynb"
+    said = [f"  {name}.0{'':{22 - len(name)}} {name}" for name in ("5.10", "6.1", "latest")]
+    assert [one, two, three] == said
+    assert last.startswith("latest.0 ended with 1: see ")
+    assert Path(last.split()[-1]).read_text() == "pytest on latest\n"
 
 
 def test_a_matrix_that_is_interrupted_ends_with_the_table_of_what_was_done(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    kernels: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run(name: str, args: list[str], tally: cli._Tally) -> int:
-        one, half = report(1, "passed"), report(2, "passed")
-        half.nodeid = "notebooks/07_y.ipynb::Cell 1"
-        tally.pytest_runtest_logreport(one)
-        if name == "5.10":
-            return 0
-        tally.pytest_runtest_logreport(half)
-        return 2
-
-    monkeypatch.setattr(cli, "_test_in_guests", run)
-    monkeypatch.setattr(fetch, "present", lambda name: True)
-    monkeypatch.setattr(fetch, "get", lambda name: SimpleNamespace(release=f"{name}.0"))
-    assert cli._test_everywhere([]) == 2
-    assert capsys.readouterr().out.splitlines() == [
-        *("Linux 5.10.0:", "Linux 6.1.0:", "notebooks/06_x.ipynb"),
-        *(f"  {release:24} passed" for release in ("5.10.0", "6.1.0")),
-    ]
+    threading.Timer(4, _thread.interrupt_main).start()
+    begun = time.monotonic()
+    assert cli._test_everywhere([]) != 0
+    assert time.monotonic() - begun < 20
+    told = capsys.readouterr().out
+    assert "6.12.0 ended with -2: see" in told
+    assert told.index("\nnotebooks/06_x.ipynb\n") < told.index("  6.1.0  ")
 
 
 class Cell:
