@@ -135,6 +135,8 @@ def _found(command: Iterable[str]) -> list[str]:
 
 
 def _env(more: Mapping[str, str]) -> dict[str, str]:
+    ours = {name: value for name, value in os.environ.items() if name.startswith("BPF_COURSE_")}
+    ours.pop(kernel.OWNER, None)  # a process of this machine owns no pins in there
     headers = os.environ.get("BCC_KERNEL_SOURCE") or str(kernel.cache_dir() / "headers/current")
     return {
         "PATH": f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -142,7 +144,7 @@ def _env(more: Mapping[str, str]) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "BCC_KERNEL_SOURCE": headers,
         "PYTHONDONTWRITEBYTECODE": "1",
-        **{name: value for name, value in os.environ.items() if name.startswith("BPF_COURSE_")},
+        **ours,
         **more,
     }
 

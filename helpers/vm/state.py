@@ -73,7 +73,7 @@ def _path(of: Kernel) -> Path:
 def _make(of: Kernel, path: Path) -> None:
     for old in path.parent.glob(f"{path.name.rpartition('-')[0]}-*"):
         old.unlink()
-    folder = kernel.cache_dir("vm", "guests") / f"{os.getpid()}-state"
+    folder = kernel.cache_dir("vm", "guests") / f"{os.getpid()}-state-{of.name}"
     folder.mkdir(mode=0o700)
     try:
         _save(of, folder, path)

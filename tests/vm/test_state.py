@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,15 @@ from tests.vm.conftest import qemus, until
 pytestmark = pytest.mark.timeout(400)
 
 
+def copied(of: Kernel, folder: Path) -> Kernel:
+    """The same kernel in a folder of its own, where no state of it is."""
+    shutil.copytree(of.folder, folder, ignore=shutil.ignore_patterns("state*"))
+    return Kernel(of.name, of.release, folder)
+
+
 @pytest.fixture
 def unsaved(linux: Kernel, tmp_path: Path) -> Kernel:
-    """The same kernel in a folder of its own, where no state of it is."""
-    folder = tmp_path / "kernel"
-    shutil.copytree(linux.folder, folder, ignore=shutil.ignore_patterns("state*"))
-    return Kernel(linux.name, linux.release, folder)
+    return copied(linux, tmp_path / "kernel")
 
 
 def asked(of: Kernel, code: str) -> Any:
@@ -62,6 +67,14 @@ def test_it_keeps_exit_codes_and_environment_of_a_module(linux: Kernel) -> None:
     with Guest(linux, command, files=files, cwd=INSIDE, env={"WORD": "'told'"}) as guest:
         assert guest.wait(120) == 3
         assert (guest.folder / "out").read_text() == "'told' ['a b', 'c'] __main__\n"
+
+
+def test_two_kernels_are_saved_at_a_time(linux: Kernel, tmp_path: Path) -> None:
+    """By one process, as chapter 14 does."""
+    kernels = [replace(copied(linux, tmp_path / name), name=name) for name in ("one", "two")]
+    with ThreadPoolExecutor(2) as pool:
+        assert [*pool.map(lambda of: asked(of, "print(1)"), kernels)] == [1, 1]
+    assert [len([*of.folder.glob("state-*")]) for of in kernels] == [1, 1]
 
 
 def test_where_no_state_can_be_saved_guests_boot_and_a_list_says_why(
