@@ -571,6 +571,9 @@ def _record(ctype: str, size: int, members: list[Member], *, union: bool) -> Rec
     for m in members:
         if m.offset + m.layout.size > size:
             raise ValueError(f"{m.name} lies outside of {ctype}")
+    names = [m.name for m in members if m.name]
+    if len(names) > len({*names}):
+        raise ValueError(f"two members of {ctype} have the same name")
     return Record(ctype, size, members, union=union)
 
 
@@ -673,7 +676,7 @@ class Types:
         self._members = 0
         try:
             return self._layout(type_id, key, 0)
-        except (struct.error, IndexError, ValueError, RecursionError) as error:
+        except (struct.error, LookupError, ValueError, RecursionError) as error:
             raise Unsupported(
                 "a type that lies in memory", f"BTF type {type_id}: {error}", "Compile again."
             ) from None

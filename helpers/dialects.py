@@ -195,7 +195,7 @@ def _reuse(obj: int, name: str, given: Mapping[str, BpfMap]) -> None:
         new = declared[title]
         types = Types.at(so.bpf_object__btf(obj))
         numbers = {
-            "type": (kernel.MAP_TYPES[so.bpf_map__type(new)], old.type),
+            "type": (kernel.map_type(so.bpf_map__type(new)), old.type),
             "max_entries": (so.bpf_map__max_entries(new), old.max_entries),
         }
         layouts = {
@@ -274,9 +274,8 @@ def _load_failed(
                 'Name a type above the function, as in  SEC("xdp")'
             )
     for one in _each(lib().bpf_object__next_map, obj):
-        kind = lib().bpf_map__type(one)
-        title = kernel.MAP_TYPES[kind] if kind < len(kernel.MAP_TYPES) else f"number {kind}"
-        if kind >= len(kernel.MAP_TYPES) or not kernel.has_map_type(title):
+        title = kernel.map_type(lib().bpf_map__type(one))
+        if title not in kernel.MAP_TYPES or not kernel.has_map_type(title):
             raise Unsupported(
                 f"a kernel with the map type {title}",
                 f"Linux {platform.release()}, which does not make one",
@@ -294,7 +293,7 @@ def _check_maps(obj: int, number: int, text: str, name: str, said: list[str]) ->
         title = _text(so.bpf_map__name(one))
         if not refused or title != refused[1]:
             continue
-        kind, flags = kernel.MAP_TYPES[so.bpf_map__type(one)], so.bpf_map__map_flags(one)
+        kind, flags = kernel.map_type(so.bpf_map__type(one)), so.bpf_map__map_flags(one)
         lru, why = kind.startswith("lru_"), ""
         if "percpu" in kind and so.bpf_map__value_size(one) > _PER_CPU_LIMIT:
             why = (

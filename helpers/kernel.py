@@ -106,6 +106,11 @@ def online_cpus() -> list[int]:
     return found
 
 
+def map_type(number: int) -> str:
+    """The name of a map type; "type_99" of one that the course does not know."""
+    return MAP_TYPES[number] if 0 <= number < len(MAP_TYPES) else f"type_{number}"
+
+
 def has_map_type(name: str) -> bool:
     """Does this kernel make maps of this type? Tried with a small map of that type.
 

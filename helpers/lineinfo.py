@@ -130,7 +130,7 @@ class LineInfo:
 
 def of_object(path: Path) -> LineInfo:
     """The lines of an object file."""
-    with contextlib.suppress(struct.error, LookupError, ValueError):
+    with contextlib.suppress(struct.error, LookupError, ValueError, OverflowError):
         functions, calls, sections = _elf(path.read_bytes())
         places: _Places = {}
         if ".BTF" in sections and ".BTF.ext" in sections:

@@ -89,9 +89,7 @@ class BpfMap(MutableMapping[Any, Any]):
         self.name = name or info.name.decode(errors="replace")
         self._place = place
         self.id, self.max_entries, self.flags = info.id, info.max_entries, info.map_flags
-        number = info.type
-        known = number < len(kernel.MAP_TYPES)
-        self.type = kernel.MAP_TYPES[number] if known else f"type_{number}"
+        self.type = kernel.map_type(info.type)
         self.key, self.value = _layouts(
             btf.raw(info.btf_id) if info.btf_id else None,
             info.btf_key_type_id,

@@ -214,7 +214,7 @@ def test_a_kernel_without_a_map_type() -> None:
         "struct { __uint(type, 200); __uint(max_entries, 1); __uint(key_size, 4);"
         ' __uint(value_size, 4); } future SEC(".maps");'
     )
-    with pytest.raises(Unsupported, match="the map type number 200"):
+    with pytest.raises(Unsupported, match="the map type type_200"):
         load(text=text)
 
 
