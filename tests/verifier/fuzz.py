@@ -245,17 +245,17 @@ def run(count: int, seed: int, dialect: str = "libbpf") -> Tally:
 
     Those of lab 05 pin their maps when they are loaded: in a BPF file system that goes with this.
     """
-    return with_own_pins(lambda: _run(count, seed, dialect))
+    with tqdm(total=count, disable=None) as bar:  # its thread would keep that file system
+        return with_own_pins(lambda: _run(count, seed, dialect, bar))
 
 
-def _run(count: int, seed: int, dialect: str) -> Tally:
+def _run(count: int, seed: int, dialect: str, bar: "tqdm[None]") -> Tally:
     tally = Tally()
-    with tqdm(total=count, disable=None) as bar:
-        for one in broken(seed, dialect):
-            tally.add(one)
-            bar.update(tally.refused - bar.n)
-            if tally.refused == count:
-                break
+    for one in broken(seed, dialect):
+        tally.add(one)
+        bar.update(tally.refused - bar.n)
+        if tally.refused == count:
+            break
     return tally
 
 
