@@ -310,7 +310,8 @@ def test_pins_stay_out_of_a_folder_that_another_user_made(
 ) -> None:
     """In a BPF file system anybody may make a folder, or a link to what root is to delete."""
     place = kernel.BPFFS / "bpf_maps_measured_test"
-    monkeypatch.setattr(kernel, "PINS", place)
+    monkeypatch.setattr(kernel, "OURS", place)
+    monkeypatch.setattr(kernel, "PINS", place / "mine")
     precious = tmp_path / "precious"
     precious.touch()
     act = "os.mkdir(sys.argv[1])" if how == "another's" else "os.symlink(sys.argv[2], sys.argv[1])"

@@ -124,13 +124,13 @@ def test_a_full_disk(tmp_path: Path) -> None:
     }
     said = child(FULL, **env)
     for what, words in said.items():
-        if what.startswith("bcc"):  # it compiles in memory
-            assert words.startswith("done: "), words
-        elif what.startswith("check"):  # it needs a little room, to remember that it was right
+        if what.startswith("check"):  # it needs a little room, to remember that it was right
             assert "The disk is full. What was there before is unchanged." in words or (
                 "Right." in words
             )
         else:
+            if what.startswith("bcc") and words == "done: None":
+                continue  # the little that it keeps had room
             assert words.startswith("Exhausted: Cannot "), (what, words)
             assert '(errno ENOSPC, "No space left on device")' in words
             assert "The disk is full. What was there before is unchanged." in words

@@ -1,11 +1,12 @@
 """The table of notebooks by kernel, and what excuses a cell that does not run."""
 
-import _thread
 import json
+import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -56,7 +57,7 @@ raise SystemExit(name == "latest")
 
 
 @pytest.fixture
-def kernels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def kernels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """A matrix as it is, but for what runs on each kernel, which is COURSE."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(fetch, "present", lambda name: True)
@@ -65,7 +66,10 @@ def kernels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     python.write_text(f"#!{sys.executable}\n{COURSE}")
     python.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(python))
-    monkeypatch.setattr(signal, "signal", lambda *_: None)  # it would be for all tests
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    yield
+    for number, handler in before:
+        signal.signal(number, handler)
 
 
 def test_a_matrix_ends_with_a_table_and_where_to_look(
@@ -84,7 +88,7 @@ def test_a_matrix_ends_with_a_table_and_where_to_look(
 def test_a_matrix_that_is_interrupted_ends_with_the_table_of_what_was_done(
     kernels: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    threading.Timer(4, _thread.interrupt_main).start()
+    threading.Timer(4, os.kill, (os.getpid(), signal.SIGINT)).start()
     begun = time.monotonic()
     assert cli._test_everywhere([]) != 0
     assert time.monotonic() - begun < 20
