@@ -230,7 +230,7 @@ NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 @pytest.mark.parametrize("command", ["test", "clean", "check-labs"])
 def test_without_sudo_the_need_for_root_is_explained(checkout: Path, command: str) -> None:
     path = tools(checkout.parent / "bin", without=("sudo",))
-    env = {"PATH": path, "HOME": str(checkout.parent)}
+    env = {"PATH": path, "HOME": str(checkout.parent), "XDG_CACHE_HOME": ""}
     done = course(command, root=checkout, wrap=NOBODY, **env)
     assert done.returncode == 1
     assert "root is needed to load BPF programs" in done.stderr
@@ -243,7 +243,7 @@ def test_without_root_and_sudo_notebooks_are_served_for_guests(checkout: Path) -
     python.unlink()
     python.write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
     python.chmod(0o755)
-    env = {"PATH": path, "HOME": str(checkout.parent)}
+    env = {"PATH": path, "HOME": str(checkout.parent), "XDG_CACHE_HOME": ""}
     done = course("lab", "--no-browser", root=checkout, wrap=NOBODY, **env)
     assert done.stderr.startswith('course: no root, and no sudo: choose a kernel "Python on Linux"')
     assert done.stdout.splitlines()[-2:] == ["lab", "--no-browser"]
@@ -254,7 +254,7 @@ def test_sudo_is_told_for_what_and_runs_the_same_command(checkout: Path) -> None
     path = tools(bin, without=("sudo",))
     (bin / "sudo").write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
     (bin / "sudo").chmod(0o755)
-    env = {"PATH": path, "HOME": str(checkout.parent)}
+    env = {"PATH": path, "HOME": str(checkout.parent), "XDG_CACHE_HOME": ""}
     done = course("lab", "--port", "8899", root=checkout, wrap=NOBODY, **env)
     assert done.stderr == ("course: sudo: to load BPF programs and to make network namespaces\n")
     wanted = ["-H", "--preserve-env=JUPYTER_TOKEN", f"{checkout}/course", "lab", "--port", "8899"]
