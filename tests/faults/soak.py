@@ -7,6 +7,7 @@ report of one page. A round in which the whole run died counts as failed.
 import argparse
 import json
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -43,6 +44,8 @@ def main(line: list[str]) -> int:
     state: dict[str, Rounds] = {}
     if path.exists() and not args.anew:
         state = json.loads(path.read_text())
+    for number in (signal.SIGINT, signal.SIGTERM):  # also below a shell's &
+        signal.signal(number, signal.default_int_handler)
     before = plugin._left()
     try:
         for name, part in chosen.items():
