@@ -65,9 +65,8 @@ def used() -> list[str]:
             opened.add(args[0])
 
     sys.addaudithook(hear)
-    # Found by their paths at the start, and opened before anybody could hear of it.
-    opened |= {getattr(module, "__file__", None) or "" for module in [*sys.modules.values()]}
     preload()
+    # Some were opened before anybody could hear of it.
     opened |= {getattr(module, "__file__", None) or "" for module in [*sys.modules.values()]}
     mapped = Path("/proc/self/maps").read_text().splitlines()
     opened |= {line.split(maxsplit=5)[5] for line in mapped if " /" in line}

@@ -63,9 +63,9 @@ def _path(of: Kernel) -> Path:
     """Where the file is, or will be, for all that it depends on as it is now."""
     depends = [machine.INIT, machine.CMDLINE, machine.PROCESSOR, machine.MEMORY, machine.CPUS]
     depends += [Path(inside.__file__).read_text(), of.release]
-    stamp = Path(sys.prefix, ".course-stamp")
+    stamp = Path(sys.prefix, ".course-stamp")  # none where ./course did not make the .venv
     for path in (Path(machine.qemu()), Path(sys.executable).resolve(), stamp):
-        depends += [path, path.stat().st_mtime_ns]
+        depends += [path, path.stat().st_mtime_ns if path.exists() else 0]
     ours = hashlib.sha256(os.fsencode(kernel.ROOT)).hexdigest()[:8]  # checkouts share the cache
     return of.folder / f"state-{ours}-{hashlib.sha256(repr(depends).encode()).hexdigest()[:8]}"
 
@@ -77,7 +77,8 @@ def _make(of: Kernel, path: Path) -> None:
     folder.mkdir(mode=0o700)
     try:
         _save(of, folder, path)
-    except BpfError as error:
+    # Nothing that goes wrong here (no room on the disk, say) keeps a guest from booting.
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
         path.with_suffix(".failed").write_text(str(error))  # ./course kernels shows it
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,5 +1,6 @@
 """Guests that begin with a saved machine: as fresh as one that has booted."""
 
+import errno
 import json
 import shutil
 import subprocess
@@ -87,6 +88,18 @@ def test_where_no_state_can_be_saved_guests_boot_and_a_list_says_why(
     monkeypatch.setattr(fetch, "present", lambda name: unsaved if name == "6.1" else None)
     commands.show()
     assert "It boots each time, as its state could not be saved" in capsys.readouterr().out
+
+
+def test_a_disk_without_room_for_a_state_keeps_no_guest_from_booting(
+    unsaved: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> bytes:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(state.machine, "initramfs", full)
+    assert [*unsaved.folder.glob("initramfs-*")]  # the guest's own was copied with the kernel
+    assert asked(unsaved, "print(1)") == 1
+    assert "No space left" in state.why_not(unsaved)
 
 
 def test_who_is_killed_while_saving_leaves_nothing(unsaved: Kernel) -> None:
