@@ -1,13 +1,10 @@
 """Every notebook as a learner meets it: in JupyterLab, in a real browser, run top to bottom."""
 
-import functools
 import json
 import os
 import shutil
 import socket
 import subprocess
-import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +14,6 @@ from playwright.sync_api import (
     Browser,
     ConsoleMessage,
     Page,
-    WebSocket,
     expect,
     sync_playwright,
 )
@@ -110,17 +106,7 @@ def opened(
         if said.type == "error" and not said.text.startswith(known):
             errors.append(said.text)
 
-    debugger = Counter[str]()
-
-    def watch(socket: WebSocket) -> None:
-        for event, word in (("framesent", "debug_request"), ("framereceived", "debug_reply")):
-            socket.on(event, functools.partial(count, word))
-
-    def count(word: str, frame: bytes | str) -> None:
-        debugger[word] += word in (frame if isinstance(frame, str) else frame.decode("latin1"))
-
     page.on("console", hear)
-    page.on("websocket", watch)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", lambda request: elsewhere.append(request.url))
     try:
@@ -128,14 +114,12 @@ def opened(
         where = str(path.relative_to(root))
         page.goto(f"{lab.replace('notebooks/00_start_here.ipynb', where)}&reset")
         page.wait_for_function(IDLE)
-        # JupyterLab asks each new kernel for its debugger. One that ends before it has answered is
-        # an error on the console.
-        asked_at = time.monotonic()
-        while not 0 < debugger["debug_request"] <= debugger["debug_reply"]:
-            assert time.monotonic() < asked_at + 180, debugger
-            page.wait_for_timeout(50)
         yield page
+        page.evaluate("() => 0")  # what the page said until here has been heard
     finally:
+        # JupyterLab asks a kernel for its debugger, and says so if the kernel ends before it has
+        # answered. That end is our doing.
+        page.remove_listener("console", hear)
         page.evaluate("() => window.jupyterapp?.shell.currentWidget?.sessionContext?.shutdown?.()")
         page.close()
     assert not errors
