@@ -42,6 +42,17 @@ own_venv() {
 	mountpoint -q "$course/.venv" || sudo mount --bind "$HOME/.course-venv" "$course/.venv"
 }
 
+# Apart from this connection: when vagrant is interrupted, the installation goes on, and the next
+# vagrant up waits for it instead of beginning anew.
+install_course() {
+	local log=$HOME/.course-install.log
+	rm -f "$log" # the one before may be writing still
+	touch "$log"
+	setsid ./course install >>"$log" 2>&1 </dev/null &
+	tail -n +1 -f --pid=$! "$log"
+	wait $!
+}
+
 services() {
 	changed=0
 	sudo test -e "$state/token" ||
@@ -107,7 +118,7 @@ await() {
 cd "$course"
 trust
 own_venv
-./course install
+install_course
 say "what this VM can do, by ./course doctor"
 said=$(./course doctor) || die "$said" "The VM lacks what the lines above say: vagrant up --provision tries again"
 printf '%s\n' "$said"

@@ -156,10 +156,11 @@ def first(vm: Vm, begun: str) -> str:
     return said
 
 
-def test_up_installs_what_an_interrupted_one_did_not(begun: str, first: str) -> None:
+def test_up_waits_for_what_an_interrupted_one_began(begun: str, first: str) -> None:
     assert "packages: bubblewrap\n" in begun
     assert HALF_WAY in begun and "JupyterLab is at" not in begun
-    assert HALF_WAY in first
+    assert "another ./course is installing: waiting for it" in first
+    assert HALF_WAY not in first
     assert "all is there: ./course lab opens the first notebook" in first
 
 
