@@ -5,10 +5,12 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import nbformat
 import pytest
 from playwright.sync_api import (
     Browser,
@@ -125,6 +127,23 @@ def opened(
     assert not errors
     assert all(url.startswith(("http://127.0.0.1:", "data:", "blob:")) for url in elsewhere)
     assert path.read_bytes() == before
+
+
+@contextmanager
+def ran(cells: Iterable[str], lab: str, browser: Browser) -> Iterator[Page]:
+    """A notebook of these cells, run once."""
+    book = nbformat.v4.new_notebook()
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    book.cells = [nbformat.v4.new_code_cell(source.strip()) for source in cells]
+    path = ROOT / f"work/browser_{time.time_ns()}.ipynb"  # where the server finds it
+    path.parent.mkdir(exist_ok=True)
+    nbformat.write(book, path)
+    try:
+        with opened(path, lab, browser) as page:
+            run_all(page)
+            yield page
+    finally:
+        path.unlink()
 
 
 def run_all(page: Page) -> None:

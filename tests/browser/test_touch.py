@@ -1,14 +1,11 @@
 """Where a learner's hands are: the card of a check, and Tab, in a real browser."""
 
-import time
 from collections.abc import Iterator
 
-import nbformat
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from helpers.kernel import ROOT
-from tests.browser.test_notebooks import browser, lab, opened, run_all  # noqa: F401
+from tests.browser.test_notebooks import browser, lab, ran  # noqa: F401
 
 CELLS = [
     "from helpers import lab, load\nprog = load('per_cpu.bpf.c')",
@@ -19,18 +16,8 @@ CELLS = [
 
 @pytest.fixture(scope="module")
 def page(lab: str, browser: Browser) -> Iterator[Page]:  # noqa: F811
-    book = nbformat.v4.new_notebook()
-    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    book.cells = [nbformat.v4.new_code_cell(source) for source in CELLS]
-    path = ROOT / f"work/touch_{time.time_ns()}.ipynb"  # where the server finds it
-    path.parent.mkdir(exist_ok=True)
-    nbformat.write(book, path)
-    try:
-        with opened(path, lab, browser) as page:
-            run_all(page)
-            yield page
-    finally:
-        path.unlink()
+    with ran(CELLS, lab, browser) as page:
+        yield page
 
 
 def test_the_card_of_a_check_shows_the_line_and_folds_the_log(page: Page) -> None:

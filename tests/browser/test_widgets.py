@@ -5,14 +5,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import nbformat
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from helpers import open_map
-from helpers.kernel import ROOT
 from helpers.maps import BpfMap
-from tests.browser.test_notebooks import browser, lab, opened, run_all  # noqa: F401
+from tests.browser.test_notebooks import browser, lab, ran  # noqa: F401
 
 CELLS = {
     "setup": """
@@ -42,18 +40,8 @@ widgets.flame(pd.DataFrame({"path": stacks, "samples": [6, 2]}), "path", "sample
 @pytest.fixture(scope="module")
 def page(lab: str, browser: Browser) -> Iterator[Page]:  # noqa: F811
     """A notebook with one widget a cell, run once."""
-    book = nbformat.v4.new_notebook()
-    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    book.cells = [nbformat.v4.new_code_cell(source.strip()) for source in CELLS.values()]
-    path = ROOT / f"work/widgets_{time.time_ns()}.ipynb"  # where the server finds it
-    path.parent.mkdir(exist_ok=True)
-    nbformat.write(book, path)
-    try:
-        with opened(path, lab, browser) as page:
-            run_all(page)
-            yield page
-    finally:
-        path.unlink()
+    with ran(CELLS.values(), lab, browser) as page:
+        yield page
 
 
 def shown(page: Page, name: str) -> Locator:
