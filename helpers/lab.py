@@ -55,11 +55,15 @@ MEMORY = 4 << 30  # bytes of addresses of each
 LONGEST = 1 << 20  # bytes of a program
 NOT_PYTHON = SyntaxError, ValueError, RecursionError, MemoryError  # the latter: nested too deep
 
-# A flag for clang. Less than a µs goes by between a lookup that finds nothing and an insertion, so
-# two CPUs rarely meet there. With this, insertions wait for some µs before, and they do.
+# Flags for clang, for a check of what two CPUs do at once. Less than a µs goes by between a lookup
+# that finds nothing and an insertion, so they rarely meet there: insertions wait for some µs. And
+# who has added atomically has the cache line to itself for a moment, in which a plain addition
+# beside it loses nothing on many machines: atomic additions wait for a moment, too.
 DAWDLE = (
     "-Dbpf_map_update_elem(...)=({ for (int i = 0; i < 255 && bpf_get_prandom_u32() & 63; i++); "
-    "bpf_map_update_elem(__VA_ARGS__); })"
+    "bpf_map_update_elem(__VA_ARGS__); })",
+    "-D__sync_fetch_and_add(...)=({ __auto_type was = __sync_fetch_and_add(__VA_ARGS__); "
+    "for (int i = 0; i < 255 && bpf_get_prandom_u32() & 1; i++); was; })",
 )
 
 
