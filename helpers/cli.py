@@ -117,9 +117,15 @@ def test(args: list[str]) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):  # however they are stopped, they tidy up
             signal.signal(number, signal.default_int_handler)
         args = ["-v", "-s", "--durations=0", "--durations-min=1", *args[1:], LANES[args[0]]]
+    elif not _paths(args):  # all: those of guests beside those of this kernel, see tests/plugin.py
+        args = ["-n", "2", "--dist", "loadgroup", *args]
     import pytest
 
     return int(pytest.main(args))
+
+
+def _paths(args: list[str]) -> list[str]:
+    return [arg for arg in args if Path(arg.partition("::")[0]).exists()]
 
 
 def _test_in_guests(name: str, args: list[str]) -> int:
@@ -133,7 +139,7 @@ def _test_in_guests(name: str, args: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     kernelspec.offer()
-    paths = [arg for arg in args if Path(arg.partition("::")[0]).exists()]
+    paths = _paths(args)
     options = [arg for arg in args if arg not in paths]
     paths = paths or ["notebooks"]
     inside = [path for path in paths if ".py" in path]

@@ -112,8 +112,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     session.stash[BEFORE] = _left()
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
-    """Skip the cells that need what this kernel lacks, and end with a look at what is left."""
+    """Skip the cells that need what this kernel lacks, and end with a look at what is left.
+
+    Tests that leave this kernel alone, those of guests, may run beside the others.
+    """
     cells = [item for item in items if getattr(item, "cell", None)]
     release, missing = _missing(session.config) if cells else ("", set[str]())
     for item in cells:
@@ -129,6 +133,9 @@ def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.It
         name = "nothing_is_left_in_the_kernel"
         node = f"tests/plugin.py::{name}"
         items.append(NothingLeft.from_parent(session, name=name, nodeid=node))
+    for item in items:
+        guests = item.path.is_relative_to(kernel.ROOT / "tests/vm")
+        item.add_marker(pytest.mark.xdist_group("guests" if guests else "this kernel"))
 
 
 class NothingLeft(pytest.Item):
