@@ -27,7 +27,7 @@ SLEEP = ["/bin/sleep", "1000"]
 
 def inside(linux: Kernel, *command: str, **options: Any) -> tuple[int, str]:
     with Guest(linux, command, **options) as guest:
-        status = guest.wait(120)
+        status = guest.wait(240)
         return status, (guest.folder / "out").read_text()
 
 
