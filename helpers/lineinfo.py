@@ -178,13 +178,14 @@ def of_bcc(said: str, source: str, name: str) -> LineInfo:
     copy = COPY.search(said)
     own = source.splitlines()
     moved = _moved(own, copy[0].splitlines()) if copy else {}
+    unknown = 1 if len(own) == 1 else 0  # of one line, all is there
     functions, places, code = list[Function](), _Places(), dict[str, bytes]()
     for found in _SAID.finditer(said, copy.end() if copy else 0):
         if title := found["function"]:
             functions.append(Function(title, title, 0, 0))
             places[title], code[title] = [], b""
         elif functions and found["line"]:
-            line = moved.get(int(found["line"]), 0)
+            line = moved.get(int(found["line"]), unknown)
             text = own[line - 1] if line else ""
             places[title := functions[-1].name].append(
                 (len(code[title]) // _INSTRUCTION, Place(name, line, 0, text))

@@ -44,6 +44,14 @@ def test_no_column_is_guessed(line: str, marked: str) -> None:
     assert found.here.marked == (marked or line)
 
 
+def test_a_program_of_one_line_is_shown_whole() -> None:
+    text = "int n; int f(struct xdp_md *ctx) { return ++n; }"
+    with pytest.raises(VerifierError) as caught:
+        load(text=text, dialect="bcc")
+    found = caught.value.diagnostic
+    assert found and found.here and (found.here.number, found.here.marked) == (1, text)
+
+
 SAID = """clang -cc1
 #if defined(BPF_LICENSE)
 #endif
