@@ -164,7 +164,7 @@ def _round(number: int) -> str:
 def _gone(held: set[str], told: str) -> None:
     """Whatever they held, the kernel frees it, some time after its last holder went."""
     deadline = time.monotonic() + PATIENCE
-    while left := held & _unheld():
+    while left := {what for what in held & _unheld() if not plugin.stuck(what)}:
         assert time.monotonic() < deadline, f"{told}, and {', '.join(left)} is still there"
         time.sleep(0.1)
 
