@@ -118,7 +118,7 @@ def test(args: list[str]) -> int:
             signal.signal(number, signal.default_int_handler)
         args = ["-v", "-s", "--durations=0", "--durations-min=1", *args[1:], LANES[args[0]]]
     elif not _paths(args):  # all: those of guests beside those of this kernel, see tests/plugin.py
-        args = ["-n", "2", "--dist", "loadgroup", *args]
+        args = ["-n", "2", "--dist", "loadscope", *args]
     import pytest
 
     return int(pytest.main(args))

@@ -16,6 +16,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis.configuration import set_hypothesis_home_dir
@@ -130,12 +131,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     session.stash[BEFORE] = _left()
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
-    """Skip the cells that need what this kernel lacks, and end with a look at what is left.
-
-    Tests that leave this kernel alone, those of guests, may run beside the others.
-    """
+    """Skip the cells that need what this kernel lacks, and end with a look at what is left."""
     cells = [item for item in items if getattr(item, "cell", None)]
     release, missing = _missing(session.config) if cells else ("", set[str]())
     for item in cells:
@@ -151,9 +148,18 @@ def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.It
         name = "nothing_is_left_in_the_kernel"
         node = f"tests/plugin.py::{name}"
         items.append(NothingLeft.from_parent(session, name=name, nodeid=node))
-    for item in items:
-        guests = item.path.is_relative_to(kernel.ROOT / "tests/vm")
-        item.add_marker(pytest.mark.xdist_group("guests" if guests else "this kernel"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Two lanes: tests of guests leave this kernel alone, and run beside all others."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Lanes(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "guests" if nodeid.startswith("tests/vm/") else "this kernel"
+
+    return Lanes(config, log)
 
 
 class NothingLeft(pytest.Item):
