@@ -14,7 +14,7 @@ import tempfile
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ atexit.register(shutil.rmtree, os.path.dirname(os.environ["BPF_COURSE_WORK"]))
 
 set_hypothesis_home_dir(kernel.cache_dir("hypothesis"))  # not into the checkout
 
+
+GUESTS = "tests/vm/"  # the folder whose tests have a lane of their own
 
 MARK = f"BPF_COURSE_TESTS={uuid.uuid4()}"  # in the environment of every process that we start
 os.environ.update([MARK.split("=")])
@@ -97,6 +99,11 @@ def _left() -> dict[str, str]:
     return found | {str(path): "" for path in files}
 
 
+def _held() -> dict[str, str]:
+    """What our own processes hold, told without opening any of it: stuck() says why."""
+    return {what: "" for what, by in _holders().items() if any(map(_ours, by))}
+
+
 def _guest(config: pytest.Config) -> bool:
     """Do the notebooks run in guests?"""
     return str(config.option.nbval_kernel_name or "").startswith("linux-")
@@ -145,10 +152,12 @@ def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.It
                 item.stash[EXCUSED] = True
                 why = f"Linux {feature.since} brings it" if feature.since else "it is emulated"
             item.add_marker(pytest.mark.skip(reason=f"needs {feature.words}: {why}"))
-    if items:
-        name = "nothing_is_left_in_the_kernel"
-        node = f"tests/plugin.py::{name}"
-        items.append(NothingLeft.from_parent(session, name=name, nodeid=node))
+    looks = {"tests/plugin.py::nothing_is_left_in_the_kernel": _left} if items else {}
+    if hasattr(session.config, "workerinput"):  # this lane may look while the other goes on
+        looks[f"{GUESTS}plugin.py::nothing_is_held_by_this_lane"] = _held
+    for node, look in looks.items():
+        name = node.split("::")[1]
+        items.append(NothingLeft.from_parent(session, name=name, nodeid=node, look=look))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -158,17 +167,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 
     class Lanes(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "guests" if nodeid.startswith("tests/vm/") else "this kernel"
+            return "guests" if nodeid.startswith(GUESTS) else "this kernel"
 
     return Lanes(config, log)
 
 
 class NothingLeft(pytest.Item):
-    """The last test: no program, map, link, pin or namespace of this run is still there."""
+    """The last test of a lane: no program, map, link, pin or namespace of it is still there."""
+
+    def __init__(self, *, look: Callable[[], dict[str, str]], **rest: Any) -> None:
+        super().__init__(**rest)
+        self.look = look
 
     def runtest(self) -> None:
         before, deadline = self.session.stash[BEFORE], time.monotonic() + 5
-        while extra := {what: name for what, name in _left().items() if what not in before}:
+        while extra := {what: name for what, name in self.look().items() if what not in before}:
             # The kernel frees a program some time after its last holder went.
             gc.collect()
             if time.monotonic() > deadline:
