@@ -32,7 +32,10 @@ BPF_RINGBUF_OUTPUT(connections, 64);
 BPF_PERCPU_ARRAY(execs_lost, u64, 1);
 BPF_PERCPU_ARRAY(connections_lost, u64, 1);
 
-/* The processes to watch. LRU, because they end without telling: old ones make room. */
+/*
+ * The processes to watch. LRU, so that those that ended make room. It may drop one that lives, too,
+ * and its events with it.
+ */
 BPF_TABLE("lru_hash", u32, u8, watched, 1024);
 
 /* The configuration table: which port to report, 0 for any, and whether to. */

@@ -45,7 +45,10 @@ struct {
 	__type(value, __u64);
 } execs_lost SEC(".maps"), connections_lost SEC(".maps");
 
-/* The processes to watch. LRU, because they end without telling: old ones make room. */
+/*
+ * The processes to watch. LRU, so that those that ended make room. It may drop one that lives, too,
+ * and its events with it.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1024);

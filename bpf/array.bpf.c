@@ -68,6 +68,7 @@ int filter(struct xdp_md *ctx)
 
 	if (!rule || !rule->enabled)
 		return XDP_PASS;
+	/* No firewall: IP options and later fragments slip past it. */
 	if (!ip || ip->ihl != 5 || ip->protocol != IPPROTO_UDP || (void *)(udp + 1) > end)
 		return XDP_PASS;
 	return bpf_ntohs(udp->dest) == rule->blocked_port ? XDP_DROP : XDP_PASS;

@@ -44,7 +44,10 @@ struct packet {
 	__u64 length;	      /* bytes of the whole frame */
 };
 
-/* Find the parts of an IPv4 packet of TCP or UDP: 0, or -1 when it is something else. */
+/*
+ * Find the parts of an IPv4 packet of TCP or UDP: 0. Or -1, when it is something else, has IP
+ * options, or is a later fragment, which has no ports.
+ */
 static __always_inline int parse(struct xdp_md *ctx, struct packet *packet)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
@@ -52,7 +55,9 @@ static __always_inline int parse(struct xdp_md *ctx, struct packet *packet)
 	struct iphdr *ip = (void *)(eth + 1);
 	struct udphdr *ports = (void *)(ip + 1);
 
-	if ((void *)(ports + 1) > end || eth->h_proto != bpf_htons(ETH_P_IP) || ip->ihl != 5)
+	if ((void *)(ports + 1) > end || eth->h_proto != bpf_htons(ETH_P_IP))
+		return -1;
+	if (ip->ihl != 5 || ip->frag_off & bpf_htons(0x1fff)) /* options, or a later fragment */
 		return -1;
 	if (ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP)
 		return -1;

@@ -31,7 +31,7 @@ struct {
 	__uint(max_entries, RING_BYTES);
 } ring SEC(".maps");
 
-/* One queue a CPU. The array holds a file descriptor for each; the reader puts them there. */
+/* One queue a CPU: the reader writes a perf event's descriptor, and the kernel keeps the event. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY);
 	__uint(key_size, sizeof(__u32));

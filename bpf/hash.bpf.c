@@ -42,7 +42,9 @@ static int parse(struct xdp_md *ctx, struct conn_key *key)
 	struct iphdr *ip = (void *)(eth + 1);
 	struct udphdr *ports = (void *)(ip + 1);
 
-	if ((void *)(ports + 1) > end || eth->h_proto != bpf_htons(ETH_P_IP) || ip->ihl != 5)
+	if ((void *)(ports + 1) > end || eth->h_proto != bpf_htons(ETH_P_IP))
+		return -1;
+	if (ip->ihl != 5 || ip->frag_off & bpf_htons(0x1fff)) /* options, or a later fragment */
 		return -1;
 	if (ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP)
 		return -1;

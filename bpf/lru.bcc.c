@@ -27,7 +27,9 @@ static int source_port(struct xdp_md *ctx, u32 *port)
 	struct iphdr *ip = (void *)(eth + 1);
 	struct udphdr *udp = (void *)(ip + 1);
 
-	if ((void *)(udp + 1) > end || eth->h_proto != htons(ETH_P_IP) || ip->ihl != 5)
+	if ((void *)(udp + 1) > end || eth->h_proto != htons(ETH_P_IP))
+		return -1;
+	if (ip->ihl != 5 || ip->frag_off & htons(0x1fff)) /* options, or a later fragment */
 		return -1;
 	if (ip->protocol != IPPROTO_UDP)
 		return -1;
@@ -43,10 +45,13 @@ int remember(struct xdp_md *ctx)
 	if (source_port(ctx, &port))
 		return XDP_PASS;
 	packets = cache.lookup(&port);
+	if (!packets) {
+		if (!cache.insert(&port, &one))
+			return XDP_PASS;
+		packets = cache.lookup(&port); /* another CPU's */
+	}
 	if (packets)
 		__sync_fetch_and_add(packets, 1);
-	else
-		cache.update(&port, &one);
 	return XDP_PASS;
 }
 
@@ -61,6 +66,6 @@ int remember_per_cpu(struct xdp_md *ctx)
 	if (packets)
 		(*packets)++;
 	else
-		per_cpu.update(&port, &one);
+		per_cpu.update(&port, &one); /* this CPU's slot alone */
 	return XDP_PASS;
 }

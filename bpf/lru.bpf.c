@@ -51,7 +51,9 @@ static int source_port(struct xdp_md *ctx, __u32 *port)
 	struct iphdr *ip = (void *)(eth + 1);
 	struct udphdr *udp = (void *)(ip + 1);
 
-	if ((void *)(udp + 1) > end || eth->h_proto != bpf_htons(ETH_P_IP) || ip->ihl != 5)
+	if ((void *)(udp + 1) > end || eth->h_proto != bpf_htons(ETH_P_IP))
+		return -1;
+	if (ip->ihl != 5 || ip->frag_off & bpf_htons(0x1fff)) /* options, or a later fragment */
 		return -1;
 	if (ip->protocol != IPPROTO_UDP)
 		return -1;
@@ -68,10 +70,13 @@ int remember(struct xdp_md *ctx)
 	if (source_port(ctx, &port))
 		return XDP_PASS;
 	packets = bpf_map_lookup_elem(&cache, &port);
+	if (!packets) {
+		if (!bpf_map_update_elem(&cache, &port, &one, BPF_NOEXIST))
+			return XDP_PASS;
+		packets = bpf_map_lookup_elem(&cache, &port); /* another CPU's */
+	}
 	if (packets)
 		__sync_fetch_and_add(packets, 1);
-	else
-		bpf_map_update_elem(&cache, &port, &one, BPF_ANY);
 	return XDP_PASS;
 }
 
@@ -87,7 +92,7 @@ int remember_per_cpu(struct xdp_md *ctx)
 	if (packets)
 		(*packets)++;
 	else
-		bpf_map_update_elem(&per_cpu, &port, &one, BPF_ANY);
+		bpf_map_update_elem(&per_cpu, &port, &one, BPF_ANY); /* this CPU's slot alone */
 	return XDP_PASS;
 }
 

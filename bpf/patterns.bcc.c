@@ -52,7 +52,7 @@ int count_per_cpu(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
-/* The port that a TCP packet goes to, or -1. */
+/* The port that a TCP packet goes to. Or -1, also for later fragments, and with IP options. */
 static int tcp_port(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
@@ -62,7 +62,7 @@ static int tcp_port(struct xdp_md *ctx)
 
 	if ((void *)(tcp + 1) > end || eth->h_proto != htons(ETH_P_IP))
 		return -1;
-	if (ip->ihl != 5 || ip->protocol != IPPROTO_TCP)
+	if (ip->protocol != IPPROTO_TCP || ip->ihl != 5 || ip->frag_off & htons(0x1fff))
 		return -1;
 	return ntohs(tcp->dest);
 }
@@ -72,8 +72,9 @@ int filter(struct xdp_md *ctx)
 	u32 zero = 0, verdict = XDP_PASS;
 	struct config *now = config.lookup(&zero);
 	u64 *packets;
+	int port = tcp_port(ctx);
 
-	if (now && now->enabled && tcp_port(ctx) == now->target_port)
+	if (now && now->enabled && port >= 0 && port == now->target_port)
 		verdict = XDP_DROP;
 	packets = verdicts.lookup(&verdict);
 	if (packets)

@@ -20,7 +20,7 @@ int count(struct xdp_md *ctx)
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	struct ethhdr *eth = data;
 	struct iphdr *ip = (void *)(eth + 1);
-	struct total *seen, first = { .packets = 1, .bytes = end - data };
+	struct total *seen, fresh = {};
 	u32 protocol;
 
 	if ((void *)(ip + 1) > end || eth->h_proto != htons(ETH_P_IP))
@@ -28,10 +28,12 @@ int count(struct xdp_md *ctx)
 	protocol = ip->protocol;
 	seen = totals.lookup(&protocol);
 	if (!seen) {
-		totals.insert(&protocol, &first);
-		return XDP_PASS;
+		totals.insert(&protocol, &fresh);
+		seen = totals.lookup(&protocol); /* or another CPU's */
 	}
+	if (!seen)
+		return XDP_PASS;
 	__sync_fetch_and_add(&seen->packets, 1);
-	__sync_fetch_and_add(&seen->bytes, first.bytes);
+	__sync_fetch_and_add(&seen->bytes, end - data);
 	return XDP_PASS;
 }

@@ -28,7 +28,7 @@ int count(struct xdp_md *ctx)
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	struct ethhdr *eth = data;
 	struct iphdr *ip = (void *)(eth + 1);
-	struct total *seen, first = { .packets = 1, .bytes = end - data };
+	struct total *seen, fresh = {};
 	__u32 protocol;
 
 	if ((void *)(ip + 1) > end || eth->h_proto != bpf_htons(ETH_P_IP))
@@ -36,11 +36,13 @@ int count(struct xdp_md *ctx)
 	protocol = ip->protocol;
 	seen = bpf_map_lookup_elem(&totals, &protocol);
 	if (!seen) {
-		bpf_map_update_elem(&totals, &protocol, &first, BPF_NOEXIST);
-		return XDP_PASS;
+		bpf_map_update_elem(&totals, &protocol, &fresh, BPF_NOEXIST);
+		seen = bpf_map_lookup_elem(&totals, &protocol); /* or another CPU's */
 	}
+	if (!seen)
+		return XDP_PASS;
 	__sync_fetch_and_add(&seen->packets, 1);
-	__sync_fetch_and_add(&seen->bytes, first.bytes);
+	__sync_fetch_and_add(&seen->bytes, end - data);
 	return XDP_PASS;
 }
 

@@ -21,17 +21,19 @@ BPF_HASH(redirected, u32, struct traffic, SOCKETS);
 
 static u32 *route(u32 port, u32 bytes)
 {
-	struct traffic first = { .verdicts = 1, .bytes = bytes }, *seen;
+	struct traffic *seen, fresh = {};
 	u32 *to = routes.lookup(&port);
 
 	if (!to)
 		return 0;
 	seen = redirected.lookup(&port);
+	if (!seen) {
+		redirected.insert(&port, &fresh);
+		seen = redirected.lookup(&port); /* or another CPU's */
+	}
 	if (seen) {
 		__sync_fetch_and_add(&seen->verdicts, 1);
 		__sync_fetch_and_add(&seen->bytes, bytes);
-	} else {
-		redirected.update(&port, &first);
 	}
 	return to;
 }

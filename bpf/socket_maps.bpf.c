@@ -46,17 +46,19 @@ struct {
 
 static __u32 *route(__u32 port, __u32 bytes)
 {
-	struct traffic first = { .verdicts = 1, .bytes = bytes }, *seen;
+	struct traffic *seen, fresh = {};
 	__u32 *to = bpf_map_lookup_elem(&routes, &port);
 
 	if (!to)
 		return 0;
 	seen = bpf_map_lookup_elem(&redirected, &port);
+	if (!seen) {
+		bpf_map_update_elem(&redirected, &port, &fresh, BPF_NOEXIST);
+		seen = bpf_map_lookup_elem(&redirected, &port); /* or another CPU's */
+	}
 	if (seen) {
 		__sync_fetch_and_add(&seen->verdicts, 1);
 		__sync_fetch_and_add(&seen->bytes, bytes);
-	} else {
-		bpf_map_update_elem(&redirected, &port, &first, BPF_ANY);
 	}
 	return to;
 }

@@ -24,12 +24,14 @@ BPF_ARRAY(watched, u32, 1);
 
 static void count(struct place *place)
 {
-	u64 one = 1, *times = seen.lookup(place);
+	u64 none = 0, *times = seen.lookup(place);
 
+	if (!times) {
+		seen.insert(place, &none);
+		times = seen.lookup(place); /* or another CPU's */
+	}
 	if (times)
 		__sync_fetch_and_add(times, 1);
-	else
-		seen.update(place, &one);
 }
 
 /* A context of no known type: BCC's dialect takes this for a tracepoint program. */

@@ -45,12 +45,14 @@ struct {
 
 static void count(struct place *place)
 {
-	__u64 one = 1, *times = bpf_map_lookup_elem(&seen, place);
+	__u64 none = 0, *times = bpf_map_lookup_elem(&seen, place);
 
+	if (!times) {
+		bpf_map_update_elem(&seen, place, &none, BPF_NOEXIST);
+		times = bpf_map_lookup_elem(&seen, place); /* or another CPU's */
+	}
 	if (times)
 		__sync_fetch_and_add(times, 1);
-	else
-		bpf_map_update_elem(&seen, place, &one, BPF_ANY);
 }
 
 /* Each time that the process asks for its parent's id. -EFAULT stands for no kernel stack. */

@@ -28,24 +28,28 @@ SEC("xdp")
 int count_ports(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	struct traffic first = { .packets = 1, .bytes = ctx->data_end - ctx->data }, *seen;
+	struct traffic *seen, fresh = {};
 	struct ethhdr *eth = data;
 	struct iphdr *ip = (void *)(eth + 1);
 	struct udphdr *udp = (void *)(ip + 1);
 	__u16 port;
 
-	if ((void *)(udp + 1) > end || eth->h_proto != bpf_htons(ETH_P_IP) || ip->ihl != 5)
+	if ((void *)(udp + 1) > end || eth->h_proto != bpf_htons(ETH_P_IP))
+		return XDP_PASS;
+	if (ip->ihl != 5 || ip->frag_off & bpf_htons(0x1fff)) /* options, or a later fragment */
 		return XDP_PASS;
 	if (ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP)
 		return XDP_PASS;
 	port = bpf_ntohs(udp->dest); /* TCP has its port in the same place */
 	seen = bpf_map_lookup_elem(&ports, &port);
-	if (seen) {
-		__sync_fetch_and_add(&seen->packets, 1);
-		__sync_fetch_and_add(&seen->bytes, first.bytes);
-	} else {
-		bpf_map_update_elem(&ports, &port, &first, BPF_NOEXIST);
+	if (!seen) {
+		bpf_map_update_elem(&ports, &port, &fresh, BPF_NOEXIST);
+		seen = bpf_map_lookup_elem(&ports, &port); /* or another CPU's */
 	}
+	if (!seen)
+		return XDP_PASS;
+	__sync_fetch_and_add(&seen->packets, 1);
+	__sync_fetch_and_add(&seen->bytes, end - data);
 	return XDP_PASS;
 }
 

@@ -24,17 +24,20 @@ static int lookup(int map, __u16 port)
 	return err;
 }
 
+/* A key that somebody deletes at the wrong moment sends the walk back to the first entry. */
 static int iterate(int map)
 {
-	__u16 port, *before = NULL; /* NULL, not a key: it means the first entry */
-	int err;
+	__u16 port, next;
+	int err = bpf_map_get_next_key(map, NULL, &next); /* NULL, not a key: the first entry */
+	int found;
 
 	puts("key,packets,bytes");
-	while (!(err = bpf_map_get_next_key(map, before, &port))) {
-		err = lookup(map, port);
-		if (err && err != -ENOENT) /* deleted since: somebody else was faster */
-			return err;
-		before = &port;
+	while (!err) {
+		port = next;
+		err = bpf_map_get_next_key(map, &port, &next);
+		found = lookup(map, port);
+		if (found && found != -ENOENT) /* deleted since: somebody else was faster */
+			return found;
 	}
 	return err == -ENOENT ? 0 : err; /* ENOENT: there is no next key */
 }

@@ -615,6 +615,7 @@ def doctor() -> Report:
         ("BCC", _try_bcc, install, True),
         ("CPUs", _two_cpus, "Give the machine a second CPU: chapters on races need two.", True),
         ("kprobes", _kprobes, "Cells that need them say so.", False),
+        ("process numbers", _numbers, "Use no container, or one with --pid=host.", False),
     ]
     findings = []
     for what, check, remedy, required in checks:
@@ -735,6 +736,13 @@ def _two_cpus() -> str:
     if len(online_cpus()) < 2:
         raise BpfError(f"{len(online_cpus())} online of {cpus()} possible")
     return f"{len(online_cpus())} online of {cpus()} possible"
+
+
+def _numbers() -> str:
+    """Programs are told a process's number in the first PID namespace, Python that in its own."""
+    if os.stat("/proc/self/ns/pid").st_ino != 0xEFFFFFFC:  # PROC_PID_INIT_INO, <linux/proc_ns.h>
+        raise BpfError("here Python sees others than programs do: those that watch you see nobody")
+    return "the same for programs and for Python"
 
 
 def _kprobes() -> str:

@@ -17,6 +17,7 @@ from helpers.diagnostics import printable
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # On a slow machine it tells of its first look for fonts, in the middle of a notebook.
@@ -112,6 +113,7 @@ def bars(
     axes.bar_label(drawn, [_number(number) for number in numbers], padding=4, color=_INK)
     axes.set_xlabel(_words(_with_unit(value, unit)))
     axes.margins(x=0.12, y=0.02)
+    _plain(axes.xaxis, df[value])
     axes.grid(axis="x", color=_GRID)
     many = "bar" if len(df) == 1 else "bars"
     said = f"{len(df)} horizontal {many}, one a row of {', '.join(columns)}"
@@ -154,6 +156,8 @@ def lines(
     if log:
         axes.set_xscale("log")
         axes.set_yscale("log")
+    for axis, column in ((axes.xaxis, x), (axes.yaxis, y)):
+        _plain(axis, df[column], log)
     axes.set_xlabel(_words(xlabel))
     axes.set_ylabel(_words(ylabel))
     axes.grid(color=_GRID)
@@ -163,6 +167,21 @@ def lines(
     said = f"Lines of {ylabel} against {xlabel}{scale}"
     each = f", one for each {by}: {'; '.join(map(str, series))}" if by else ""
     return Picture(figure, alt or f"{title}. {said}{each}.")
+
+
+def _plain(axis: "Axis", numbers: "pd.Series[float]", log: bool = False) -> None:
+    """Ticks as people write numbers: 2,000, no 2 × 10³, and no halves of what comes in ones."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+    if numbers.dtype.kind not in "iuf":  # times, or names
+        return
+    if log:
+        narrow = numbers.max() < 100 * numbers.min()
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,)))
+        axis.set_minor_formatter(NullFormatter())
+    elif numbers.dtype.kind in "iu":
+        axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
+    axis.set_major_formatter("{x:,.10g}")
 
 
 def grid(df: "pd.DataFrame", *, title: str, alt: str = "") -> Picture:

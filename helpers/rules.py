@@ -429,7 +429,7 @@ RULES = [
     Rule(
         "pointer-arithmetic",
         r"R(?P<reg>\d+) pointer arithmetic on pkt_end prohibited",
-        "this line calculates with data_end, which may only be compared",
+        "this line moves data_end by a number, which the verifier does not allow",
         "move the calculation to the other side, as in  if (data + 14 > data_end)",
         _packet("data_end"),
         "the packet's end",
@@ -484,7 +484,7 @@ RULES = [
         "unreleased",
         r"Unreleased reference id=\d+ alloc_insn=(?P<alloc>\d+)",
         "a path through the program keeps what it reserved, and ends here",
-        "submit or discard the reservation on every path",
+        "submit or discard a reservation on every path, and release a socket",
         _allocated,
         "given back on no path that ends there",
     ),

@@ -494,8 +494,8 @@ def _sums(told: Any) -> dict[str, float]:
     if set(told) != set(NAMES):
         raise NotYet(
             f"The keys that `totals()` returned are {', '.join(map(repr, told)) or 'none'}.",
-            f"The task has four names: {', '.join(map(repr, NAMES))}. Which of yours differ, and "
-            "be it by a letter?",
+            f"The task has four names: {', '.join(map(repr, NAMES))}. Which of yours differ, even "
+            "by one letter?",
         )
     for name, number in told.items():
         if not isinstance(number, int | float):

@@ -478,7 +478,7 @@ class Trial:
                 "The path is an argument. Where else does your function take it from?",
             ) from None
         raise NotYet(
-            f"{seen}. The same map is pinned there as at the first.",
+            f"{seen}. It pinned the map of the first call again.",
             "Who begins wants a map of their own. Where does your function find the old one?",
         )
 

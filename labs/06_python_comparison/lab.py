@@ -730,8 +730,8 @@ def walks(pair: Pair, keys: list[int]) -> None:
         )
     for what, meanwhile in _MEANWHILE.items():
         pair.idea = (
-            "Nothing came, and nothing went. What has the order of your walk to do with lookups "
-            "and updates of keys that are there?"
+            "Nothing came, and nothing went. A walk through the kernel's map may lose its way when "
+            "a key is written meanwhile; yours shall not. Which order stays as it is?"
         )
         pair.walk(what, lambda key, do=meanwhile: do(pair, key))
     pair("update", absent, _value())

@@ -167,7 +167,7 @@ def test_a_wake_up_costs_more_than_a_record() -> None:
 def test_mistakes_with_a_ring_are_explained() -> None:
     text = source(TWINS[0])
     leak = text.replace("\t\tbpf_ringbuf_discard(event, 0);", "\t\t;")
-    with pytest.raises(VerifierError, match="submit or discard the reservation on every path"):
+    with pytest.raises(VerifierError, match="submit or discard a reservation on every path"):
         load(text=leak, name=TWINS[0])
     unknown = text.replace("&ring, sizeof(*event), 0", "&ring, number, 0", 1)
     with pytest.raises(VerifierError, match="help: reserve the largest size, or"):

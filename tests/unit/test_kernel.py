@@ -60,6 +60,25 @@ def test_the_doctor_sees_what_is_not_mounted() -> None:
         assert found[what]["remedy"] == "Run: ./course install"
 
 
+def test_the_doctor_sees_that_processes_have_other_numbers() -> None:
+    """As in a container: there a program that watches "this process" watches another."""
+    code = """
+import os
+import threading
+from helpers import kernel, load
+with load("first.bpf.c", defines={"ONLY": threading.get_native_id()}) as prog:
+    prog.attach("count_call")
+    os.getppid()
+    assert not dict(prog["calls"])
+report = kernel.doctor()
+assert report.ok
+found, = [f for f in report.findings if f.what == "process numbers"]
+assert not found.ok and "--pid=host" in found.remedy, found
+"""
+    line = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code]
+    subprocess.run(line, check=True, cwd=kernel.ROOT)
+
+
 def test_probes_try_rather_than_guess() -> None:
     assert kernel.has_map_type("hash")
     assert kernel.cpus() >= len(kernel.online_cpus()) >= 1

@@ -229,3 +229,22 @@ def test_a_map_that_the_kernel_does_not_make_says_why(old: str, new: str, remedy
     with pytest.raises(LayoutError, match=rf"as \w+ in lru.bpf.c:\d+ (.|\n)*{remedy}") as refused:
         load(text=source("lru.bpf.c").replace(old, new), name="lru.bpf.c")
     assert refused.value.errno
+
+
+@pytest.mark.parametrize("kind", ["LRU_HASH", "HASH"])
+def test_what_was_looked_up_may_be_anothers_entry_by_now(kind: str) -> None:
+    """A hash that does not evict has to be told to delete, as another CPU may."""
+    text = source("too_late.bpf.c")
+    if kind == "HASH":
+        text = text.replace("LRU_HASH", "HASH").replace(
+            "\tfor (i = 2;", "\tbpf_map_delete_elem(&cache, &flow);\n\tfor (i = 2;"
+        )
+    with load(text=text, name="too_late.bpf.c") as prog:
+        cache, found = prog["cache"], list[int]()
+        for _ in range(5):
+            cache.clear()
+            cache[1] = 0
+            assert prog.run("count_too_late").retval == 2
+            assert 1 not in cache
+            found += [flow for flow, packets in cache.items() if packets]
+    assert found

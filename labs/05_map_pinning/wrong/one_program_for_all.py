@@ -1,4 +1,4 @@
-# expect: The same map is pinned there as at the first
+# expect: It pinned the map of the first call again
 from helpers import load, open_map
 from helpers.program import Program
 
