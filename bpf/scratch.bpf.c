@@ -6,7 +6,7 @@ struct room {
 	char bytes[600];
 };
 
-/* Room to work in. One entry, and a copy for each CPU: what runs elsewhere cannot write into it. */
+/* Room to work in. One entry, and a copy for each CPU: a lookup elsewhere gives another one. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);

@@ -154,15 +154,17 @@ def plot(rows: list[Row], path: Path) -> None:
     for axes, side in zip(figure.subplots(1, 2), sides, strict=True):
         places = list(range(len(side)))[::-1]
         colors = [{True: GOOD, False: BAD, None: NEUTRAL}[row.met] for row in side]
-        bars = axes.barh(places, [row.ratio for row in side], color=colors, height=0.6)
-        axes.bar_label(bars, [f"  {row.ratio:.3g} ×" for row in side], fontsize=8)
+        axes.barh(places, [row.ratio for row in side], color=colors, height=0.6)
         for row, at in zip(side, places, strict=True):
             if row.goal is not None:
                 axes.plot([row.goal] * 2, [at - 0.4, at + 0.4], color="black", linewidth=2)
+            end = max(row.ratio, row.goal or 0)  # the number stands clear of both
+            axes.text(end, at, f"  {row.ratio:.3g} ×", fontsize=8, va="center")
         axes.set_yticks(places, [f"{row.what}\n{row.peer}" for row in side], fontsize=7)
         axes.margins(x=0.15)
         axes.spines[["top", "right"]].set_visible(False)
     fast, near = figure.axes
-    fast.set(title="Times as fast as … (black: goal)", xscale="log", xlim=(0.5, None))
-    near.set(title="Times as much as … (black: goal)")
+    fast.set(xscale="log", xlim=(0.5, None))
+    fast.set_title("How many times as fast as the other way (line: goal)", fontsize=10)
+    near.set_title("How many times as long, or as much, as the floor (line: goal)", fontsize=10)
     figure.savefig(path)

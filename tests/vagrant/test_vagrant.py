@@ -261,6 +261,18 @@ def test_a_course_update_leaves_work_alone(vm: Vm) -> None:
     assert vm.inside("cat course/README.md course/work/lab/answer.py") == "an update\nnewer\n"
 
 
+def test_destroy_refuses_to_lose_work(vm: Vm) -> None:
+    aside = vm.work.rename(vm.work.with_suffix(".aside"))
+    vm.work.write_text("a file is no folder to copy into")
+    status, said = vm.vagrant("destroy", "-f")
+    vm.work.unlink()
+    aside.rename(vm.work)
+    assert status != 0
+    assert "work/ could not be copied out of the VM" in said
+    assert "To do without what is new there: vagrant halt --force, then destroy." in said
+    assert vm.inside("cat course/work/lab/answer.py") == "newer\n"
+
+
 def test_destroy_says_where_work_is(vm: Vm) -> None:
     status, said = vm.vagrant("destroy", "-f")
     assert status == 0
