@@ -130,7 +130,7 @@ def test_only_a_version_that_is_too_old_excuses_a_guest(
     cell = Cell(["needs-kprobe"], lane)
     session = SimpleNamespace(config=cell.config)
     monkeypatch.setattr(
-        plugin.NothingLeft, "from_parent", lambda parent, name, nodeid: SimpleNamespace()
+        plugin.NothingLeft, "from_parent", lambda parent, name, nodeid, look: SimpleNamespace()
     )
     plugin.pytest_collection_modifyitems(session, [cell])  # type: ignore[list-item, arg-type]
     assert cell.reasons == reasons
