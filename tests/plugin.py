@@ -99,6 +99,19 @@ def _left() -> dict[str, str]:
     return found | {str(path): "" for path in files}
 
 
+def still_there(
+    before: dict[str, str], look: Callable[[], dict[str, str]] = _left
+) -> dict[str, str]:
+    """What was not there before, once the kernel had five seconds to free what nobody holds."""
+    deadline = time.monotonic() + 5
+    while extra := {what: name for what, name in look().items() if what not in before}:
+        gc.collect()
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    return extra
+
+
 def _held() -> dict[str, str]:
     """What our own processes hold, told without opening any of it: stuck() says why."""
     return {what: "" for what, by in _holders().items() if any(map(_ours, by))}
@@ -180,14 +193,9 @@ class NothingLeft(pytest.Item):
         self.look = look
 
     def runtest(self) -> None:
-        before, deadline = self.session.stash[BEFORE], time.monotonic() + 5
-        while extra := {what: name for what, name in self.look().items() if what not in before}:
-            # The kernel frees a program some time after its last holder went.
-            gc.collect()
-            if time.monotonic() > deadline:
-                found = "\n".join(f"  {what} {name}" for what, name in extra.items())
-                pytest.fail(f"The tests left this in the kernel:\n{found}", pytrace=False)
-            time.sleep(0.1)
+        if extra := still_there(self.session.stash[BEFORE], self.look):
+            found = "\n".join(f"  {what} {name}" for what, name in extra.items())
+            pytest.fail(f"The tests left this in the kernel:\n{found}", pytrace=False)
 
     def reportinfo(self) -> tuple[Path, int, str]:
         return Path(__file__), 0, self.name

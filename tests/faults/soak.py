@@ -52,7 +52,7 @@ def main(line: list[str]) -> int:
             _run(name, part, state, path)
     except KeyboardInterrupt:
         print("\nstopped: the same command goes on from here", file=sys.stderr)
-    left = {what: name for what, name in plugin._left().items() if what not in before}
+    left = plugin.still_there(before)
     page = report(chosen, state, left)
     path.with_suffix(".txt").write_text(page)
     print(f"{page}{path.with_suffix('.txt')}")
