@@ -5,7 +5,7 @@
 /* Two fields that belong together, and room between them: to copy all of it takes a moment. */
 struct pair {
 	__u64 first;
-	char between[4000];
+	char between[30000];
 	__u64 second;
 };
 
