@@ -68,6 +68,9 @@ class GuestProvisioner(LocalProvisioner):
                     "-f",
                     str(INSIDE / "connection.json"),
                 ),
+                # What a guest writes into a home goes with it, and processes outside of it change
+                # that file meanwhile: SQLite then says in the middle of a cell that it cannot.
+                "--HistoryManager.enabled=False",
                 *(f"--IPKernelApp.exec_lines={line}" for line in lines),
             ],
             ports=ports,

@@ -124,6 +124,7 @@ def test_a_kernel_starts_is_interrupted_restarts_and_ends(
     assert said(client, "import os; print(os.uname().release, os.getuid())") == (
         f"{linux.release} 0\n"
     )
+    assert said(client, "print(get_ipython().history_manager.enabled)") == "False\n"
     client.execute("import time; time.sleep(1000)")
     time.sleep(1)
     jupyter.interrupt_kernel()
