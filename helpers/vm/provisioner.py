@@ -68,8 +68,8 @@ class GuestProvisioner(LocalProvisioner):
                     "-f",
                     str(INSIDE / "connection.json"),
                 ),
-                # What a guest writes into a home goes with it, and processes outside of it change
-                # that file meanwhile: SQLite then says in the middle of a cell that it cannot.
+                # What a guest writes into a home goes with it, so a history would serve nobody; and
+                # in the middle of a cell SQLite was once heard to say that it cannot open it.
                 "--HistoryManager.enabled=False",
                 *(f"--IPKernelApp.exec_lines={line}" for line in lines),
             ],
