@@ -94,8 +94,8 @@ def _why_not(port: int) -> str:
 def test(args: list[str]) -> int:
     """Run pytest with the repository's settings; paths are those of the folder one is in.
 
-    With ``--kernel NAME`` first, notebooks run in guests with that kernel, one after the other, and
-    all other tests together in one such guest. With ``--matrix`` first, notebooks run on every
+    With ``--kernel NAME`` first, notebooks run in guests with that kernel, two at a time, and all
+    other tests together in one such guest. With ``--matrix`` first, notebooks run on every
     kernel that can be fetched, and a table says what came of each. With ``--soak`` first, the
     faults strike for hours. With ``--fresh`` or ``--vagrant`` first, it is the tests of whole
     machines that run, and no others.
@@ -147,8 +147,10 @@ def _test_in_guests(name: str, args: list[str]) -> int:
     codes = []
     if outside:
         guest = ["--nbval-kernel-name", kernelspec.name(name), "-o", "timeout=1200"]
-        tally = os.environ.get("BPF_COURSE_TALLY")  # of a matrix
+        tally = os.environ.get("BPF_COURSE_TALLY")  # of a matrix, which has two kernels at work
         plugins = [_Tally(Path(tally))] if tally else []
+        if not tally and (len(outside) > 1 or Path(outside[0]).is_dir()):
+            guest += ["-n", "2", "--dist", "loadfile"]  # a guest mostly keeps one CPU busy
         codes.append(int(pytest.main([*guest, *options, *outside], plugins)))
     if inside:
         line = [sys.executable, "-m", "pytest", "-o", "timeout=1200", *options, *inside]

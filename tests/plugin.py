@@ -178,6 +178,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     """Two lanes: tests of guests leave this kernel alone, and run beside all others."""
     from xdist.scheduler import LoadScopeScheduling
 
+    if config.option.dist != "loadscope":
+        return None
+
     class Lanes(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             return "guests" if nodeid.startswith(GUESTS) else "this kernel"

@@ -16,13 +16,15 @@ class Part:
     """One kind of harm.
 
     ``one(number)`` does a round and raises AssertionError when something does not hold; ``rounds``
-    is their number in a soak, ``short`` in the plain tests. ``unit`` says what a round is.
+    is their number in a soak, ``short`` in the plain tests. ``unit`` says what a round is. In a
+    soak, ``at_once`` of them run side by side, each in a process of its own.
     """
 
     one: Callable[[int], object]
     rounds: int
     short: int
     unit: str
+    at_once: int = 1
 
 
 def parts() -> dict[str, Part]:

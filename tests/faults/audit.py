@@ -17,7 +17,7 @@ from helpers.kernel import ROOT
 from tests.faults import Part
 
 SERVICE = "https://pypi.org/pypi"
-LOCKS = ("requirements.lock", "tests/nbgrader.lock")
+LOCKS = ("requirements.lock", "tests/tools.lock", "tests/nbgrader.lock")
 
 
 def pins() -> list[tuple[str, str]]:

@@ -241,7 +241,7 @@ def _child(number: int, begin: int) -> None:
         assert len(os.listdir("/proc/self/fd")) == before, "it left a file open"
 
 
-PART = Part(one, rounds=100, short=1, unit=f"{INPUTS} damaged inputs")
+PART = Part(one, rounds=100, short=1, unit=f"{INPUTS} damaged inputs", at_once=2)
 
 if __name__ == "__main__":
     _child(int(sys.argv[1]), int(sys.argv[2]))

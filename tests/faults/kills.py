@@ -273,4 +273,6 @@ def files(work: Path) -> dict[Path, bytes]:
     return found
 
 
-PART = Part(one, rounds=500, short=3, unit="a kill -9, a sweep, and the notebook once more")
+PART = Part(
+    one, rounds=500, short=3, unit="a kill -9, a sweep, and the notebook once more", at_once=2
+)

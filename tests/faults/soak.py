@@ -1,17 +1,21 @@
 """The long form of tests/faults: ./course test --soak [--anew] [PART...]
 
 It goes on where it was stopped, as long as the checkout is at the same commit, and ends with a
-report of one page. A round in which the whole run died counts as failed.
+report of one page. A round in which the whole run died counts as failed. When it is stopped, the
+rounds that run come to their end.
 """
 
 import argparse
 import json
+import multiprocessing
+import os
 import platform
 import signal
 import subprocess
 import sys
 import time
 import traceback
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TypedDict
 
@@ -25,10 +29,10 @@ from tests.faults import Part, parts
 class Rounds(TypedDict):
     """What is known of a part: what failed, by the round's number, and how long all took."""
 
-    done: int
+    done: list[int]
     failed: dict[str, str]
     seconds: float
-    begun: bool
+    begun: list[int]
 
 
 def main(line: list[str]) -> int:
@@ -56,33 +60,77 @@ def main(line: list[str]) -> int:
     page = report(chosen, state, left)
     path.with_suffix(".txt").write_text(page)
     print(f"{page}{path.with_suffix('.txt')}")
-    whole = all(name in state and state[name]["done"] >= p.rounds for name, p in chosen.items())
+    whole = all(
+        name in state and len(state[name]["done"]) >= p.rounds for name, p in chosen.items()
+    )
     return 0 if whole and not left and not any(r["failed"] for r in state.values()) else 1
 
 
 def _run(name: str, part: Part, state: dict[str, Rounds], path: Path) -> None:
-    rounds = state.setdefault(name, Rounds(done=0, failed={}, seconds=0.0, begun=False))
-    if rounds["begun"]:
-        rounds["failed"][str(rounds["done"])] = "the whole run died in this round"
-        rounds["done"] += 1
-    bar = tqdm(total=part.rounds, initial=rounds["done"], desc=name, unit="round")
-    while rounds["done"] < part.rounds:
-        start, rounds["begun"] = time.monotonic(), True
-        path.write_text(json.dumps(state))
+    rounds = state.setdefault(name, Rounds(done=[], failed={}, seconds=0.0, begun=[]))
+    rounds["failed"] |= {
+        str(number): "the whole run died in this round" for number in rounds["begun"]
+    }
+    rounds["done"] += rounds["begun"]
+    rounds["begun"] = []
+    waiting = [number for number in range(part.rounds) if number not in rounds["done"]]
+    before, start = rounds["seconds"], time.monotonic()
+    bar = tqdm(total=part.rounds, initial=len(rounds["done"]), desc=name, unit="round")
+    running: dict[Connection, int] = {}
+    stopped = False
+    while running or (waiting and not stopped):
         try:
-            part.one(rounds["done"])
+            while waiting and not stopped and len(running) < part.at_once:
+                number = waiting.pop(0)
+                rounds["begun"].append(number)
+                path.write_text(json.dumps(state))
+                running[_begin(part, number)] = number
+            ended = wait([*running])
         except KeyboardInterrupt:
-            rounds["begun"] = False
-            path.write_text(json.dumps(state))
-            raise
-        except Exception:  # it goes on: the report has every failure
-            rounds["failed"][str(rounds["done"])] = traceback.format_exc(limit=-3)
-        rounds["begun"] = False
-        rounds["done"] += 1
-        rounds["seconds"] += time.monotonic() - start
-        bar.update()
+            print("\nstopping: the rounds that run come to their end", file=sys.stderr)
+            stopped = True
+            continue
+        for said in ended:
+            assert isinstance(said, Connection)
+            number = running.pop(said)
+            if wrong := _verdict(said):
+                rounds["failed"][str(number)] = wrong
+            rounds["begun"].remove(number)
+            rounds["done"].append(number)
+            rounds["seconds"] = before + time.monotonic() - start
+            bar.update()
     bar.close()
     path.write_text(json.dumps(state))
+    if stopped:
+        raise KeyboardInterrupt
+
+
+def _begin(part: Part, number: int) -> Connection:
+    """Start a round in a process of its own; what comes of it is to be read there."""
+    reader, writer = multiprocessing.Pipe(duplex=False)
+
+    def child() -> None:
+        os.setpgrp()  # Ctrl-C is for the one who starts the rounds
+        for stop in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(stop, signal.SIG_DFL)
+        reader.close()
+        try:
+            part.one(number)
+            writer.send("")
+        except BaseException:  # it goes on: the report has every failure
+            writer.send(traceback.format_exc(limit=-3))
+
+    multiprocessing.get_context("fork").Process(target=child).start()
+    writer.close()
+    return reader
+
+
+def _verdict(said: Connection) -> str:
+    with said:
+        try:
+            return str(said.recv())
+        except EOFError:
+            return "the round's process died"
 
 
 def report(chosen: dict[str, Part], state: dict[str, Rounds], left: dict[str, str]) -> str:
@@ -90,9 +138,9 @@ def report(chosen: dict[str, Part], state: dict[str, Rounds], left: dict[str, st
     lines = [f"Linux {platform.release()}, commit {_commit()}, {time.strftime('%Y-%m-%d')}", ""]
     lines.append(f"{'part':12} {'rounds':>13} {'failed':>6} {'minutes':>8}  a round is")
     for name, part in chosen.items():
-        rounds = state.get(name, Rounds(done=0, failed={}, seconds=0.0, begun=False))
+        rounds = state.get(name, Rounds(done=[], failed={}, seconds=0.0, begun=[]))
         lines.append(
-            f"{name:12} {rounds['done']:>6} of {part.rounds:<3} {len(rounds['failed']):>6} "
+            f"{name:12} {len(rounds['done']):>6} of {part.rounds:<3} {len(rounds['failed']):>6} "
             f"{rounds['seconds'] / 60:>8.1f}  {part.unit}"
         )
     for name in chosen:

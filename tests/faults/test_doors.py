@@ -24,6 +24,7 @@ from jupyter_core.paths import jupyter_runtime_dir
 from helpers import kernel, load, sandbox
 from helpers.errors import BpfError, PermissionNeeded
 from helpers.vm import fetch
+from tests.faults import audit
 from tests.unit.test_course import Server, checkout, install, open_folder, running  # noqa: F401
 
 ROOT = kernel.ROOT
@@ -330,7 +331,7 @@ def test_pins_stay_out_of_a_folder_that_another_user_made(
 # --- what is fetched ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "tests/nbgrader.lock"])
+@pytest.mark.parametrize("name", audit.LOCKS)
 def test_every_line_of_a_lock_is_hashed(name: str) -> None:
     text = (ROOT / name).read_text().replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]

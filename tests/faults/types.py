@@ -173,4 +173,4 @@ def printed(path: str, layout: Layout, value: Any) -> Iterator[tuple[str, list[s
         yield f"whole({path});", [f"{value & (1 << 128) - 1:032x}"]
 
 
-PART = Part(one, rounds=100, short=1, unit=f"{TYPES} C types, compiled, filled and read")
+PART = Part(one, rounds=100, short=1, unit=f"{TYPES} C types, compiled, filled and read", at_once=2)

@@ -106,7 +106,7 @@ def open_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def checkout(open_folder: Path) -> Path:
-    """A small checkout: ./course, a lock that asks for nothing, and a .venv with its stamp."""
+    """A small checkout: ./course, locks that ask for nothing, and a .venv with its stamps."""
     root = open_folder / "checkout"
     site = root / ".venv/lib/python3.0/site-packages"
     site.mkdir(parents=True)
@@ -117,9 +117,13 @@ def checkout(open_folder: Path) -> Path:
     python = Path("/usr/bin/python3").resolve()
     (root / ".venv/bin/python").symlink_to(python)
     shutil.copy(ROOT / "course", root)
-    (root / "requirements.lock").write_text("# nothing\n")
+    (root / "tests").mkdir()
+    for name in ("requirements", "tests/tools", "tests/nbgrader"):
+        (root / f"{name}.lock").write_text("# nothing\n")
     lock = sha256((root / "requirements.lock").read_bytes()).hexdigest()
-    (root / ".venv/.course-stamp").write_text(f"{root} {python}\n{lock}\n")
+    stamp = f"{root} {python}\n{lock}\n"
+    (root / ".venv/.course-stamp").write_text(stamp)
+    (root / ".venv/.course-tools").write_text(sha256(f"{stamp}# nothing\n".encode()).hexdigest())
     return root
 
 
@@ -132,10 +136,10 @@ def tools(folder: Path, *, without: tuple[str, ...] = ()) -> str:
     return str(folder)
 
 
-def install(checkout: Path, **env: str):
+def install(checkout: Path, command: str = "install", **env: str):
     cache = checkout.parent / "cache"
     return course(
-        "install", root=checkout, wrap=("unshare", "--net"), XDG_CACHE_HOME=str(cache), **env
+        command, root=checkout, wrap=("unshare", "--net"), XDG_CACHE_HOME=str(cache), **env
     )
 
 
@@ -172,6 +176,17 @@ def test_a_changed_lock_updates_the_venv(checkout: Path) -> None:
         lock.write("# a change\n")
     assert "requirements.lock" in install(checkout).stdout
     assert keep.exists()
+
+
+def test_what_only_tests_need_is_installed_for_tests_alone(checkout: Path) -> None:
+    (checkout / ".venv/.course-stamp").unlink()
+    (checkout / ".venv/.course-tools").unlink()
+    assert "tests/tools.lock" not in install(checkout).stdout
+    assert "Python packages from tests/tools.lock" in install(checkout, "test").stdout
+    assert "tests/tools.lock" not in install(checkout, "test").stdout
+    (checkout / "requirements.lock").write_text("# newer\n")
+    said = install(checkout, "test").stdout
+    assert said.index("requirements.lock") < said.index("tests/tools.lock")
 
 
 def test_a_lock_that_cannot_be_met_says_what_to_do_and_is_tried_again(checkout: Path) -> None:

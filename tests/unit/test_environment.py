@@ -1,11 +1,12 @@
 """environment.yml and requirements.lock say the same, one by names and one by hashes."""
 
 import re
-from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from helpers.kernel import ROOT
+from tests.faults import audit
+
 CONDA = (ROOT / "environment.yml").read_text()
 LOCK = (ROOT / "requirements.lock").read_text()
 
@@ -39,6 +40,14 @@ def test_every_line_of_the_lock_belongs_to_a_pin_with_hashes() -> None:
 def test_the_lock_serves_the_pythons_that_are_supported() -> None:
     numpy = {marker.strip(" ;") for name, _, marker, _ in ENTRIES if name == "numpy"}
     assert numpy in ({""}, {"python_full_version < '3.12'", "python_full_version >= '3.12'"})
+
+
+def test_no_package_is_in_two_locks() -> None:
+    """What the tests add to a .venv must not change what a learner has."""
+    names = [re.findall(r"^([\w.-]+)==", (ROOT / lock).read_text(), re.M) for lock in audit.LOCKS]
+    assert all(names)
+    once = [{*found} for found in names]  # a package may have a version for each Python
+    assert sum(map(len, once)) == len(set.union(*once))
 
 
 def test_bcc_is_the_distributions_and_the_file_says_so() -> None:

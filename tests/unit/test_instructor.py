@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -207,15 +206,6 @@ def test_the_command(class_: Path) -> None:
 # --- nbgrader -------------------------------------------------------------------------------
 
 LAB = "02_connection_table"
-
-
-def test_the_lock_holds_what_the_venv_does_not() -> None:
-    """requirements.lock has the rest of what nbgrader needs, so no package is in both."""
-    pins = re.compile(r"^([\w.-]+)==\S+ ?.*\\\n((?:    .*\n)+)", re.MULTILINE)
-    found = dict(pins.findall((ROOT / "tests/nbgrader.lock").read_text()))
-    assert "nbgrader" in found
-    assert all("--hash=sha256:" in rest for rest in found.values())
-    assert not found.keys() & dict(pins.findall((ROOT / "requirements.lock").read_text())).keys()
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ for everybody. What differs here (emulation, say) is in Vagrant's own file for a
 
 import contextlib
 import gzip
+import hashlib
 import json
 import os
 import re
@@ -32,14 +33,20 @@ PACKAGES = (
     "python3-venv clang llvm libbpf-dev linux-libc-dev python3-bpfcc bpftool linux-headers-amd64"
 ).split()
 
+WHEELS = "/opt/wheels"
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+
 # What a Vagrant box has, and a Debian has not, but for the user "vagrant" and its key
 FILES = {
     "etc/sudoers.d/vagrant": "vagrant ALL=(ALL) NOPASSWD:ALL\n",
     "etc/network/interfaces": "auto lo eth0\niface lo inet loopback\niface eth0 inet dhcp\n",
     "etc/fstab": "/dev/vda / ext4 defaults 0 1\n",
     "etc/hostname": "debian\n",
-    # Emulated, compiling all modules takes minutes; most of them are never imported here.
-    "etc/xdg/pip/pip.conf": "[install]\nno-compile = true\n",
+    # Emulated, compiling all modules takes minutes, and so does asking an index for each package.
+    # Most modules are never imported here; ./course test --fresh asks PyPI.
+    "etc/xdg/pip/pip.conf": (
+        f"[install]\nno-compile = true\nno-index = true\nfind-links = {WHEELS}\n"
+    ),
     "etc/hosts": "127.0.0.1 localhost\n127.0.1.1 debian\n",
 }
 
@@ -68,9 +75,12 @@ def public_box() -> tuple[str, str]:
 
 def box(key: str) -> Path:
     """The folder with debian.box, vmlinuz and initrd, made when it is not in the cache."""
-    folder = kernel.cache_dir("vagrant") / "debian-13"
+    lock = hashlib.sha256((kernel.ROOT / "requirements.lock").read_bytes()).hexdigest()
+    folder = kernel.cache_dir("vagrant") / f"debian-13-{lock[:8]}"
     if folder.exists():
         return folder
+    for older in folder.parent.glob("debian-13-????????"):
+        shutil.rmtree(older)
     part = folder.with_suffix(f".part-{os.getpid()}")
     tree = part / "tree"
     part.mkdir(mode=0o755)
@@ -111,6 +121,7 @@ def _tree(tree: Path, key: str) -> None:
         '--customize-hook=chroot "$1" useradd -m -s /bin/bash vagrant',
         *("trixie", tree, line),
     )
+    _wheels(tree)
     for name, text in FILES.items():
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(text)
@@ -120,6 +131,16 @@ def _tree(tree: Path, key: str) -> None:
     ssh.mkdir(mode=0o700)
     (ssh / "authorized_keys").write_text(key)
     run("chroot", tree, "chown", "-R", "vagrant:vagrant", "/home/vagrant")
+
+
+def _wheels(tree: Path) -> None:
+    """The packages of requirements.lock that the tree's own Python takes."""
+    shutil.copy("/etc/resolv.conf", tree / "etc")
+    shutil.copy(kernel.ROOT / "requirements.lock", tree / "tmp")
+    shutil.copy(CERTIFICATES, tree / "tmp")
+    asked = f"--require-hashes -q -d {WHEELS} -r /tmp/requirements.lock"
+    pip = f"/tmp/venv/bin/pip --cert /tmp/{CERTIFICATES.name} download {asked}"
+    run("chroot", tree, "sh", "-ec", f"python3 -m venv /tmp/venv; {pip}; rm -r /tmp/*")
 
 
 # --- libvirt --------------------------------------------------------------------------------

@@ -37,8 +37,8 @@ class Vm:
             "COURSE_ANY_VAGRANT": "1",
             "COURSE_PORT": str(port),
         }
-        if (bundle := Path("/etc/ssl/certs/ca-certificates.crt")).exists():
-            self.env["COURSE_CA_BUNDLE"] = str(bundle)
+        if stand_in.CERTIFICATES.exists():
+            self.env["COURSE_CA_BUNDLE"] = str(stand_in.CERTIFICATES)
 
     def vagrant(self, *command: str, until: str | None = None) -> tuple[int, str]:
         """Run Vagrant; its exit status and what it printed, which is in this test's output, too.
@@ -201,8 +201,8 @@ def test_notebooks_pass_inside(vm: Vm) -> None:
     """Without ./course, whose test command installs a browser first. Skipped would be failed."""
     said = vm.inside(
         "cd course && sudo BPF_COURSE_LANE=vagrant .venv/bin/python -P -m helpers.cli test -q "
-        "-o timeout=900 notebooks/00_start_here.ipynb notebooks/02_hash_maps.ipynb "
-        "notebooks/12_patterns.ipynb"
+        "-n 2 --dist loadfile -o timeout=900 notebooks/00_start_here.ipynb "
+        "notebooks/02_hash_maps.ipynb notebooks/12_patterns.ipynb"
     )
     assert re.search(r"^\d+ passed in", said, re.MULTILINE)
 
@@ -222,36 +222,58 @@ def test_provisioning_twice_changes_nothing(vm: Vm) -> None:
     assert vm.inside(STATE) == before
 
 
-def test_without_a_network_it_says_so_and_the_next_up_makes_it_good(vm: Vm) -> None:
-    vm.inside("sudo dpkg --purge bubblewrap")
-    vm.inside("ip route show default >route && sudo ip route del default")
-    status, said = vm.vagrant("up")
-    assert status != 0 and "JupyterLab is at" not in said
-    assert "the lines above say why: mend the network or apt, then run ./course install" in said
-    vm.inside("sudo ip route add $(cat route)")
-    assert "packages: bubblewrap\n" in vm.up()
+@pytest.fixture(scope="module")
+def cut_off(vm: Vm) -> tuple[int, str]:
+    """What a `vagrant up` says that has something to install, and no network."""
+    vm.inside("sudo dpkg --purge bubblewrap && sudo ip route del default")
+    return vm.vagrant("up")
 
 
-def test_work_outlives_halt_and_a_broken_step_fails_loudly(vm: Vm) -> None:
+@pytest.fixture(scope="module")
+def broken(vm: Vm, cut_off: tuple[int, str]) -> tuple[int, str]:
+    """What the next one says, after a halt, in which a step is broken."""
     vm.inside("mkdir -p course/work/lab && echo mine > course/work/lab/answer.py")
     assert vm.vagrant("halt")[0] == 0
-    assert (vm.work / "lab/answer.py").read_text() == "mine\n"
-
     code = vm.course / "helpers/cli.py"
     whole = code.read_text()
     code.write_text("raise SystemExit('broken on purpose')\n")
-    status, said = vm.vagrant("up")
+    told = vm.vagrant("up")
+    code.write_text(whole)
+    assert vm.vagrant("rsync")[0] == 0
+    return told
+
+
+@pytest.fixture(scope="module")
+def mended(vm: Vm, broken: tuple[int, str]) -> str:
+    """What the one says that has all again, and the token from before."""
+    token = vm.token
+    said = vm.up()
+    assert vm.token == token
+    return said
+
+
+def test_without_a_network_it_says_so(cut_off: tuple[int, str]) -> None:
+    status, said = cut_off
+    assert status != 0 and "JupyterLab is at" not in said
+    assert "the lines above say why: mend the network or apt, then run ./course install" in said
+
+
+def test_the_next_up_installs_what_was_lacking(broken: tuple[int, str]) -> None:
+    assert "packages: bubblewrap\n" in broken[1]
+
+
+def test_a_broken_step_fails_loudly(broken: tuple[int, str], mended: str) -> None:
+    status, said = broken
     assert status != 0 and "JupyterLab is at" not in said
     assert "broken on purpose" in said
     assert "vagrant: The VM lacks what the lines above say: vagrant up --provision tries" in said
+    assert "Everything that the course needs is here." in mended
 
-    code.write_text(whole)
-    assert vm.vagrant("rsync")[0] == 0
-    token = vm.token
-    vm.up()
-    assert vm.token == token
+
+def test_work_outlives_halt(vm: Vm, mended: str) -> None:
+    assert (vm.work / "lab/answer.py").read_text() == "mine\n"
     assert vm.inside("cat course/work/lab/answer.py") == "mine\n"
-    assert vm.ask("/api/contents/work/lab/answer.py", token)[0] == 200
+    assert vm.ask("/api/contents/work/lab/answer.py", vm.token)[0] == 200
 
 
 def test_a_course_update_leaves_work_alone(vm: Vm) -> None:
