@@ -77,20 +77,20 @@ def _run(name: str, part: Part, state: dict[str, Rounds], path: Path) -> None:
     before, start = rounds["seconds"], time.monotonic()
     bar = tqdm(total=part.rounds, initial=len(rounds["done"]), desc=name, unit="round")
     running: dict[Connection, int] = {}
-    stopped = False
+    stopped: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        print("\nstopping: the rounds that run come to their end", file=sys.stderr)
+        stopped.append(number)
+
+    handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     while running or (waiting and not stopped):
-        try:
-            while waiting and not stopped and len(running) < part.at_once:
-                number = waiting.pop(0)
-                rounds["begun"].append(number)
-                path.write_text(json.dumps(state))
-                running[_begin(part, number)] = number
-            ended = wait([*running])
-        except KeyboardInterrupt:
-            print("\nstopping: the rounds that run come to their end", file=sys.stderr)
-            stopped = True
-            continue
-        for said in ended:
+        while waiting and not stopped and len(running) < part.at_once:
+            number = waiting.pop(0)
+            rounds["begun"].append(number)
+            path.write_text(json.dumps(state))
+            running[_begin(part, number)] = number
+        for said in wait([*running]):
             assert isinstance(said, Connection)
             number = running.pop(said)
             if wrong := _verdict(said):
@@ -99,6 +99,8 @@ def _run(name: str, part: Part, state: dict[str, Rounds], path: Path) -> None:
             rounds["done"].append(number)
             rounds["seconds"] = before + time.monotonic() - start
             bar.update()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     bar.close()
     path.write_text(json.dumps(state))
     if stopped:
@@ -112,7 +114,7 @@ def _begin(part: Part, number: int) -> Connection:
     def child() -> None:
         os.setpgrp()  # Ctrl-C is for the one who starts the rounds
         for stop in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(stop, signal.SIG_DFL)
+            signal.signal(stop, signal.default_int_handler)
         reader.close()
         try:
             part.one(number)
