@@ -5,6 +5,7 @@ import select
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
@@ -15,6 +16,7 @@ from helpers.errors import BpfError, KeyExists, LayoutError, MapFull, MissingKey
 from helpers.maps import BpfMap
 from helpers.program import Program
 from helpers.sandbox import Pair
+from tests.unit.test_first_insertions import missing
 
 TWINS = ["socket_maps.bpf.c", "socket_maps.bcc.c"]
 DATA = os.urandom(1 << 20) * 4
@@ -112,6 +114,17 @@ def test_twins_agree(road: Road) -> None:
                 del prog["sockets"][key]
     pd.testing.assert_frame_equal(*found)
     assert found[0].to_dict("records") == [{"key": road.port, "verdicts": 5, "bytes": 15}]
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_bytes_count_whoever_inserts_first(name: str, road: Road, tmp_path: Path) -> None:
+    with load(missing(tmp_path, name, "&redirected, &port")) as prog:
+        join(prog, road, "sockets", "by_key")
+        for n in range(1, 4):
+            road.client.sendall(b"x" * n)
+            assert road.service.recv(100) == b"x" * n
+        found = prog["redirected"].frame()
+    assert found.to_dict("records") == [{"key": road.port, "verdicts": 3, "bytes": 6}]
 
 
 @pytest.mark.parametrize("name", TWINS)
