@@ -138,9 +138,15 @@ def _wheels(tree: Path) -> None:
     shutil.copy("/etc/resolv.conf", tree / "etc")
     shutil.copy(kernel.ROOT / "requirements.lock", tree / "tmp")
     shutil.copy(CERTIFICATES, tree / "tmp")
-    asked = f"--require-hashes -q -d {WHEELS} -r /tmp/requirements.lock"
-    pip = f"/tmp/venv/bin/pip --cert /tmp/{CERTIFICATES.name} download {asked}"
-    run("chroot", tree, "sh", "-ec", f"python3 -m venv /tmp/venv; {pip}; rm -r /tmp/*")
+    # This machine's variables for certificates are stronger than --cert, and name the tree's.
+    script = f"""
+    unset REQUESTS_CA_BUNDLE CURL_CA_BUNDLE
+    python3 -m venv /tmp/venv
+    /tmp/venv/bin/pip --cert /tmp/{CERTIFICATES.name} download -q --require-hashes -d {WHEELS} \\
+        -r /tmp/requirements.lock
+    rm -r /tmp/*
+    """
+    run("chroot", tree, "sh", "-ec", script)
 
 
 # --- libvirt --------------------------------------------------------------------------------
