@@ -23,11 +23,11 @@ from pathlib import Path
 from helpers import kernel
 from helpers.vm import fetch
 
-NETWORK = "bpf-maps-measured-test"
+NETWORK, ADDRESS = "bpf-maps-measured-test", "192.168.221"
 MODULES = "virtio_pci virtio_blk virtio_net ext4"
 PACKAGES = (
-    "linux-image-amd64 systemd-sysv udev dbus openssh-server sudo rsync ifupdown isc-dhcp-client "
-    "iproute2 ca-certificates kmod procps zstd "
+    "linux-image-amd64 systemd-sysv udev dbus openssh-server sudo rsync iproute2 "
+    "ca-certificates kmod procps zstd "
     # What ./course installs, but for bubblewrap: emulated, all of it takes ten minutes. That it
     # installs in a Debian with nothing but the base is for ./course test --fresh to show.
     "python3-venv clang llvm libbpf-dev linux-libc-dev python3-bpfcc bpftool linux-headers-amd64"
@@ -39,7 +39,8 @@ CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 # What a Vagrant box has, and a Debian has not, but for the user "vagrant" and its key
 FILES = {
     "etc/sudoers.d/vagrant": "vagrant ALL=(ALL) NOPASSWD:ALL\n",
-    "etc/network/interfaces": "auto lo eth0\niface lo inet loopback\niface eth0 inet dhcp\n",
+    "etc/systemd/network/eth0.network": "[Match]\nName=eth0\n\n[Network]\nDHCP=ipv4\n",
+    "etc/resolv.conf": f"nameserver {ADDRESS}.1\n",
     "etc/fstab": "/dev/vda / ext4 defaults 0 1\n",
     "etc/hostname": "debian\n",
     # Emulated, compiling all modules takes minutes, and so does asking an index for each package.
@@ -75,8 +76,8 @@ def public_box() -> tuple[str, str]:
 
 def box(key: str) -> Path:
     """The folder with debian.box, vmlinuz and initrd, made when it is not in the cache."""
-    lock = hashlib.sha256((kernel.ROOT / "requirements.lock").read_bytes()).hexdigest()
-    folder = kernel.cache_dir("vagrant") / f"debian-13-{lock[:8]}"
+    recipe = Path(__file__).read_bytes() + (kernel.ROOT / "requirements.lock").read_bytes()
+    folder = kernel.cache_dir("vagrant") / f"debian-13-{hashlib.sha256(recipe).hexdigest()[:8]}"
     if folder.exists():
         return folder
     for older in folder.parent.glob("debian-13-????????"):
@@ -125,11 +126,11 @@ def _tree(tree: Path, key: str) -> None:
     for name, text in FILES.items():
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(text)
-    (tree / "etc/resolv.conf").unlink(missing_ok=True)
     (tree / "etc/apt/sources.list").write_text(f"deb {fetch.mirror()} trixie main\n")
     ssh = tree / "home/vagrant/.ssh"
     ssh.mkdir(mode=0o700)
     (ssh / "authorized_keys").write_text(key)
+    run("chroot", tree, "systemctl", "enable", "--quiet", "systemd-networkd")
     run("chroot", tree, "chown", "-R", "vagrant:vagrant", "/home/vagrant")
 
 
@@ -247,7 +248,7 @@ Vagrant.configure("2") do |config|
     vm.cmd_line = "root=/dev/vda rw net.ifnames=0 console=ttyS0 quiet"
     vm.storage_pool_name = "{NETWORK}"
     vm.management_network_name = "{NETWORK}"
-    vm.management_network_address = "192.168.221.0/24"
+    vm.management_network_address = "{ADDRESS}.0/24"
   end
 end
 """
