@@ -84,8 +84,9 @@ class Notebook:
     def kernel(self) -> int:
         """The number of the kernel's process."""
         until(lambda: self.server.poll() is not None or "kernel" in " ".join(self.said()))
-        [line] = [line for line in self.said() if line.startswith("kernel ")]
-        return int(line.split()[1])
+        lines = [line for line in self.said() if line.startswith("kernel ")]
+        assert lines, f"no kernel has started:\n{self.errors()}"
+        return int(lines[0].split()[1])
 
     def children(self) -> list[int]:
         """The processes that the notebook has started, directly or not."""
@@ -211,7 +212,11 @@ def _strike(notebook: Notebook, victim: str, share: float, delay: float) -> str:
             return f"{who}, {at},"
     notebook.look()
     doomed = notebook.server.pid if victim == "server" else pid
-    os.kill(doomed, signal.SIGKILL)
+    try:
+        os.kill(doomed, signal.SIGKILL)
+    except ProcessLookupError:  # a cell has failed, and all was ending by itself
+        notebook.server.wait(30)
+        raise AssertionError(notebook.errors()) from None
     return f"the {'server' if victim == 'server' else 'kernel'}, {at},"
 
 
