@@ -60,7 +60,7 @@ NOT_PYTHON = SyntaxError, ValueError, RecursionError, MemoryError  # the latter:
 # who has added atomically has the cache line to itself for a moment, in which a plain addition
 # beside it loses nothing on many machines: atomic additions wait for a moment, too.
 DAWDLE = (
-    "-Dbpf_map_update_elem(...)=({ for (int i = 0; i < 255 && bpf_get_prandom_u32() & 63; i++); "
+    "-Dbpf_map_update_elem(...)=({ for (int i = 0; i < 1023 && bpf_get_prandom_u32() & 511; i++); "
     "bpf_map_update_elem(__VA_ARGS__); })",
     "-D__sync_fetch_and_add(...)=({ __auto_type was = __sync_fetch_and_add(__VA_ARGS__); "
     "for (int i = 0; i < 255 && bpf_get_prandom_u32() & 1; i++); was; })",

@@ -27,7 +27,7 @@ ROOM = 1024  # ports that the map must hold
 LARGE = 8192  # a map with more room than this is not filled up
 PATIENCE = 10.0  # seconds that the kernel may take to free what nobody holds
 # Packets a CPU, and how often at most: see lab 02. And how often two CPUs meet new ports.
-REPEAT, ROUNDS, MEETINGS = 100_000, 5, 3
+REPEAT, ROUNDS, MEETINGS = 100_000, 5, 15
 VERDICTS = ["XDP_ABORTED", "XDP_DROP", "XDP_PASS", "XDP_TX", "XDP_REDIRECT"]
 
 
