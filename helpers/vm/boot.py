@@ -13,7 +13,6 @@ import itertools
 import json
 import os
 import re
-import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
@@ -27,7 +26,14 @@ from helpers.vm.fetch import Kernel
 from helpers.vm.inside import FOLDER
 
 INSIDE = Path(FOLDER)
-PANIC = r"Kernel panic|BUG:|Oops|sysrq: |Out of memory"
+PANIC = r"Kernel panic|BUG:|Oops|int3: |sysrq: |Out of memory"
+# Linux puts int3 where it exchanges code, and has a handler for who runs into it meanwhile. Who
+# does so afterwards has the code of then: QEMU's "accel/tcg: Always lock pages before translation".
+HALF_PATCHED = r"\bint3: 0000 \[#"
+
+
+class EmulatorFault(BpfError):
+    """QEMU ran code that is there no more: nothing was wrong with what ran in the guest."""
 
 
 def in_guest() -> bool:
@@ -75,7 +81,8 @@ class Guest:
             (self.folder / name).write_bytes(text.encode() if isinstance(text, str) else text)
         line = machine.whole(of, accelerator, memory, self.folder, ports=ports)
         if self._saved:
-            line += ["-incoming", f"exec:zstd -qdc {shlex.quote(str(self._saved))}"]
+            opened = f"/proc/{os.getpid()}/fd/{self._saved.fileno()}"
+            line += ["-incoming", f"exec:zstd -qdc <{opened}"]
         self.process = machine.keep(self.folder, line)
 
     def __enter__(self) -> Self:
@@ -100,10 +107,16 @@ class Guest:
     def failure(self) -> BpfError:
         """What to say of a guest that ended before its command did."""
         if self._saved and "load of migration failed" in self.last_words():
-            self._saved.unlink(missing_ok=True)
+            Path(self._saved.name).unlink(missing_ok=True)
             return BpfError(
                 f"The saved state of Linux {self.kernel.release} is damaged, and was removed.\n"
                 "Start again: the next guest boots, and saves it anew."
+            )
+        if re.search(HALF_PATCHED, self.last_words()):
+            return EmulatorFault(
+                f"The emulator let Linux {self.kernel.release} down: QEMU before 8.1 may run an "
+                "instruction\nthat Linux has just exchanged for another. It is rare, and no "
+                f"fault of yours.\nStart again. The guest said last:\n{self.last_words()}"
             )
         return BpfError(
             f"The guest with Linux {self.kernel.release} ended by itself. It said last:\n"
@@ -125,6 +138,8 @@ class Guest:
     def close(self) -> None:
         """End the guest at once; twice is fine."""
         machine.end(self.process)
+        if self._saved:
+            self._saved.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.errors import BpfError
 from helpers.vm import fetch
-from helpers.vm.boot import INSIDE, Guest, in_guest
+from helpers.vm.boot import INSIDE, EmulatorFault, Guest, in_guest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,9 +74,7 @@ def ask(of: fetch.Kernel | None, *facts: Callable[[], Any]) -> dict[str, Any]:
     release = of.release if of else platform.release()
     with tempfile.TemporaryDirectory() as scratch:
         if of:
-            with Guest(of, [*command, str(INSIDE)], files={"facts": work}) as guest:
-                status, said = guest.wait(SECONDS), guest.last_words()
-                answers = _read(guest.folder / "answers")
+            status, said, answers = _in_guest(of, [*command, str(INSIDE)], work)
         else:
             Path(scratch, "facts").write_bytes(work)
             done = subprocess.run(
@@ -89,6 +87,27 @@ def ask(of: fetch.Kernel | None, *facts: Callable[[], Any]) -> dict[str, Any]:
     if error := answers.pop("raised", None):
         raise BpfError(f"On Linux {release}, {error}")
     return {"release": release, **answers}
+
+
+def _in_guest(
+    of: fetch.Kernel, command: list[str], work: bytes, again: bool = True
+) -> tuple[int, str, dict[str, Any]]:
+    """Exit status, last words and answers; asked once more when the emulator was at fault."""
+    try:
+        with Guest(of, command, files={"facts": work}) as guest:
+            try:
+                status = guest.wait(SECONDS)
+            except subprocess.TimeoutExpired:
+                raise BpfError(
+                    f"Linux {of.release} did not answer within {SECONDS} s. It said last:\n"
+                    f"{guest.last_words() or 'nothing'}"
+                ) from None
+            return status, guest.last_words(), _read(guest.folder / "answers")
+    except EmulatorFault as fault:
+        if not again:
+            raise
+        print(f"{fault}\nLinux {of.release} is asked once more.", file=sys.stderr)
+    return _in_guest(of, command, work, again=False)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ The file is for one kernel, checkout, .venv, Python and QEMU; when one of them c
 anew by the next guest. With KVM a boot is fast, and nothing is saved.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 from helpers import kernel
 from helpers.errors import BpfError
@@ -32,17 +34,24 @@ from helpers.vm.machine import Entry
 SECONDS = 180  # that it may take to boot, import and save
 
 
-def of(of: Kernel, accelerator: str, memory: int) -> Path | None:
-    """The file to begin with, made if need be; None when the guest is to boot."""
+def of(of: Kernel, accelerator: str, memory: int) -> BinaryIO | None:
+    """The file to begin with, made if need be; None when the guest is to boot.
+
+    It is open, since others may remove it at any time: QEMU waits for ever when there is nothing to
+    begin with.
+    """
     if accelerator != "tcg" or memory != machine.MEMORY:
         return None
     path = _path(of)
-    if not path.exists() and not why_not(of):
-        with (of.folder / "state.lock").open("w") as turn:
-            fcntl.flock(turn, fcntl.LOCK_EX)
-            if not path.exists():
-                _make(of, path)
-    return path if path.exists() else None
+    with contextlib.suppress(FileNotFoundError):
+        return path.open("rb")
+    if why_not(of):
+        return None
+    with (of.folder / "state.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if not path.exists():
+            _make(of, path)
+        return path.open("rb") if path.exists() else None
 
 
 def why_not(of: Kernel) -> str:

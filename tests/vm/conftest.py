@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,17 @@ from tests.plugin import MARK
 @pytest.fixture(scope="session")
 def linux() -> Kernel:
     return fetch.present("6.1") or fetch.add("6.1")
+
+
+def copied(of: Kernel, folder: Path) -> Kernel:
+    """The same kernel in a folder of its own, where no state of it is."""
+    shutil.copytree(of.folder, folder, ignore=shutil.ignore_patterns("state*"))
+    return Kernel(of.name, of.release, folder)
+
+
+@pytest.fixture
+def unsaved(linux: Kernel, tmp_path: Path) -> Kernel:
+    return copied(linux, tmp_path / "kernel")
 
 
 def qemus() -> set[int]:

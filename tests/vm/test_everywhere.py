@@ -1,13 +1,17 @@
 """The same functions on this kernel and in guests, and what comes back."""
 
+import os
 import platform
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from helpers import everywhere, kernel, load
 from helpers.errors import BpfError
 from helpers.vm import fetch
+from helpers.vm.boot import EmulatorFault
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -60,6 +64,42 @@ def test_only_data_comes_back() -> None:
 
     with pytest.raises(BpfError, match="secret.. raised TypeError: .* not JSON serializable"):
         everywhere(secret)
+
+
+def test_a_kernel_is_asked_once_more_when_the_emulator_was_at_fault(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Not to be had on purpose: this kernel panics for another reason, with the words of that."""
+    asked = kernel.ROOT / f"asked-{os.getpid()}"  # the course's folder is writable there
+
+    def often() -> int:
+        with asked.open("a") as file:
+            file.write("x")
+        if kernel.version_here() == (6, 1) and len(asked.read_text()) <= faults:
+            Path("/dev/kmsg").write_text("<0>int3: 0000 [#1] PREEMPT SMP NOPTI")
+            Path("/proc/sysrq-trigger").write_text("c")
+            time.sleep(100)
+        return len(asked.read_text())
+
+    try:
+        faults = 2  # this kernel writes one, too
+        assert everywhere(often).often["Linux 6.1"] == 3
+        said = capsys.readouterr().err
+        assert "QEMU before 8.1 may run" in said and "6.1.0" in said and "asked once more" in said
+        faults = 1000
+        with pytest.raises(EmulatorFault, match="no fault of yours"):
+            everywhere(often)
+    finally:
+        asked.unlink(missing_ok=True)
+
+
+def test_a_kernel_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow() -> None:
+        time.sleep(100 if kernel.version_here() == (6, 1) else 0)
+
+    monkeypatch.setattr("helpers.vm.everywhere.SECONDS", 12)
+    with pytest.raises(BpfError, match=r"Linux 6.1\S+ did not answer within 12 s. It said last"):
+        everywhere(slow)
 
 
 def test_a_python_that_ends_says_so() -> None:

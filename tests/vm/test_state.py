@@ -2,7 +2,6 @@
 
 import errno
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -18,20 +17,9 @@ from helpers.errors import BpfError
 from helpers.vm import commands, fetch, machine, state
 from helpers.vm.boot import INSIDE, Guest
 from helpers.vm.fetch import Kernel
-from tests.vm.conftest import qemus, until
+from tests.vm.conftest import copied, qemus, until
 
 pytestmark = pytest.mark.timeout(400)
-
-
-def copied(of: Kernel, folder: Path) -> Kernel:
-    """The same kernel in a folder of its own, where no state of it is."""
-    shutil.copytree(of.folder, folder, ignore=shutil.ignore_patterns("state*"))
-    return Kernel(of.name, of.release, folder)
-
-
-@pytest.fixture
-def unsaved(linux: Kernel, tmp_path: Path) -> Kernel:
-    return copied(linux, tmp_path / "kernel")
 
 
 def asked(of: Kernel, code: str) -> Any:
@@ -118,6 +106,23 @@ state.of(Kernel("6.1", {unsaved.release!r}, Path({str(unsaved.folder)!r})), "tcg
     until(lambda: not [*kernel.cache_dir("vm", "guests").glob(f"{saver.pid}-*")], 10)
     assert not [*unsaved.folder.glob("state-*")]
     assert asked(unsaved, "print(1)") == 1
+
+
+def test_a_state_that_is_removed_as_a_guest_begins_serves_it_all_the_same(
+    unsaved: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by another process, for which a state of other things is the one to make."""
+    assert asked(unsaved, "print(1)") == 1
+    [saved] = unsaved.folder.glob("state-*")
+    keep = machine.keep
+
+    def removed_before(folder: Path, line: list[str]) -> Any:
+        saved.unlink()
+        return keep(folder, line)
+
+    monkeypatch.setattr(machine, "keep", removed_before)
+    assert asked(unsaved, "import sys; print(int('pandas' in sys.modules))") == 1
+    assert not saved.exists()
 
 
 def test_a_state_that_is_damaged_is_told_of_and_made_anew(unsaved: Kernel) -> None:
