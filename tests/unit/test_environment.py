@@ -1,6 +1,8 @@
 """environment.yml and requirements.lock say the same, one by names and one by hashes."""
 
 import re
+import subprocess
+import sys
 
 import yaml
 
@@ -22,6 +24,12 @@ def direct() -> set[str]:
 
 def test_every_direct_package_is_locked() -> None:
     assert direct() <= LOCKED
+
+
+def test_nothing_is_lacking_that_a_locked_package_needs() -> None:
+    """pip is told to bring what the locks name, and no more."""
+    said = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
+    assert said.returncode == 0, said.stdout
 
 
 def test_nothing_is_locked_that_nobody_asked_for() -> None:

@@ -18,6 +18,7 @@ import pytest
 
 from helpers import kernel
 from tests.vagrant import stand_in
+from tests.vm.conftest import until
 
 pytestmark = pytest.mark.timeout(2400)
 HALF_WAY = "venv: Python packages from requirements.lock"
@@ -28,7 +29,7 @@ class Vm:
 
     def __init__(self, folder: Path, port: int) -> None:
         self.course, self.link, self.token, self.port = folder / "course", "", "", port
-        self.work = self.course / "work"
+        self.work, self.ssh = self.course / "work", folder / "ssh"
         self.env = os.environ | {
             "VAGRANT_HOME": str(folder / "home"),
             "VAGRANT_DEFAULT_PROVIDER": "libvirt",
@@ -45,10 +46,13 @@ class Vm:
 
         ``until``: kill it when it has printed that.
         """
-        print(f"$ vagrant {' '.join(command)}", flush=True)
+        return self._run("vagrant", *command, until=until)
+
+    def _run(self, *command: str, until: str | None = None) -> tuple[int, str]:
+        print(f"$ {' '.join(command)}", flush=True)
         started = time.monotonic()
         process = subprocess.Popen(
-            ["vagrant", *command],
+            command,
             cwd=self.course,
             env=self.env,
             stdin=subprocess.DEVNULL,
@@ -80,10 +84,14 @@ class Vm:
         )
         assert found, "the link is not the last line"
         self.link, self.port, self.token = found[1], int(found[2]), found[3]
+        status, config = self.vagrant("ssh-config")
+        assert status == 0
+        self.ssh.write_text(config[config.index("Host default") :])
         return said
 
     def inside(self, command: str) -> str:
-        status, said = self.vagrant("ssh", "-c", command)
+        """As `vagrant ssh -c`, which takes some seconds to think about it."""
+        status, said = self._run("ssh", "-F", str(self.ssh), "default", command)
         assert status == 0
         return said
 
@@ -185,25 +193,29 @@ def test_the_port_is_on_this_machine_alone(vm: Vm) -> None:
 def test_the_server_is_a_users_and_its_kernels_are_roots(vm: Vm) -> None:
     status, said = vm.ask("/api/kernels", vm.token, json.dumps({"name": "python3"}).encode())
     assert status == 201
-    users = vm.inside("sleep 15; ps -eo user:16,args")
-    assert re.search(r"^vagrant .*helpers\.cli lab", users, re.MULTILINE)
-    assert re.search(r"^root .*ipykernel_launcher", users, re.MULTILINE)
+    processes = "ps -eo user:16,args"
+    running = re.compile(r"^root +/\S+/python -m ipykernel_launcher", re.MULTILINE)
+    until(lambda: running.search(vm.inside(processes)), 120)
+    assert re.search(r"^vagrant .*helpers\.cli lab", vm.inside(processes), re.MULTILINE)
     request = urllib.request.Request(
         f"http://127.0.0.1:{vm.port}/api/kernels/{json.loads(said)['id']}",
         headers={"Authorization": f"token {vm.token}"},
         method="DELETE",
     )
     assert urllib.request.urlopen(request, timeout=60).status == 204
-    assert "ipykernel_launcher" not in vm.inside("sleep 2; ps -eo args | grep [i]pykernel || true")
+    until(lambda: not running.search(vm.inside(processes)), 30)
 
 
 def test_notebooks_pass_inside(vm: Vm) -> None:
     """Without ./course, whose test command installs a browser first. Skipped would be failed."""
-    said = vm.inside(
+    status, said = vm.vagrant(
+        "ssh",
+        "-c",
         "cd course && sudo BPF_COURSE_LANE=vagrant .venv/bin/python -P -m helpers.cli test -q "
         "-n 2 --dist loadfile -o timeout=900 notebooks/00_start_here.ipynb "
-        "notebooks/02_hash_maps.ipynb notebooks/12_patterns.ipynb"
+        "notebooks/02_hash_maps.ipynb notebooks/12_patterns.ipynb",
     )
+    assert status == 0
     assert re.search(r"^\d+ passed in", said, re.MULTILINE)
 
 
