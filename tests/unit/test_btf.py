@@ -156,6 +156,13 @@ def test_an_enum_with_a_negative_member_is_signed() -> None:
     assert layout("enum e { LOST = -1, FOUND };", "enum e").encode(-1) == b"\xff" * 4
 
 
+@pytest.mark.parametrize(("low", "value"), [(0, 1 << 63), (-1, -(1 << 40)), (-1, 1 << 40)])
+def test_an_enum_has_8_bytes_where_a_member_needs_them(low: int, value: int) -> None:
+    """A kind of its own in the BTF of clang 15 and later; tests/fresh has one of those."""
+    found = layout(f"enum e {{ LOW = {low}, HIGH = 1ll << 40 }};", "enum e")
+    assert found.size == 8 and found.decode(found.encode(value)) == value
+
+
 def test_a_big_struct() -> None:
     fields = " ".join(f"__u64 f{i};" for i in range(500))
     big = layout(f"struct big {{ {fields} }};", "struct big")
