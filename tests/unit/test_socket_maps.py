@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import pandas as pd
 import pytest
+from scapy.all import TCP, Ether
 
-from helpers import load, sandbox
+from helpers import kernel, load, sandbox
 from helpers.errors import BpfError, KeyExists, LayoutError, MapFull, MissingKey, Unsupported
 from helpers.maps import BpfMap
 from helpers.program import Program
@@ -71,6 +72,11 @@ def join(prog: Program, road: Road, name: str, program: str) -> BpfMap:
 
 
 def carried(source: socket.socket, target: socket.socket) -> bytes:
+    """What arrives of DATA. On one CPU: where segments overtake others, some are read twice."""
+    return sandbox.on_cpus(kernel.online_cpus()[:1], lambda: _carried(source, target))[0]
+
+
+def _carried(source: socket.socket, target: socket.socket) -> bytes:
     sender = threading.Thread(target=source.sendall, args=(DATA,))
     sender.start()
     got = bytearray()
@@ -99,6 +105,55 @@ def test_bytes_go_from_socket_to_socket(name: str, where: str, program: str, roa
         df = prog["redirected"].frame().set_index("key")
     assert df.bytes.to_dict() == {road.port: len(DATA), 81: len(DATA)}
     assert (df.verdicts > 0).all()
+
+
+REPAIR, QUEUE, NUMBER = 19, 20, 21  # linux/tcp.h
+
+
+def numbers(one: socket.socket) -> list[int]:
+    """What it expects next, and what it sends next."""
+    found = []
+    one.setsockopt(socket.IPPROTO_TCP, REPAIR, 1)
+    for queue in (1, 2):
+        one.setsockopt(socket.IPPROTO_TCP, QUEUE, queue)
+        found.append(one.getsockopt(socket.IPPROTO_TCP, NUMBER) % 2**32)
+    one.setsockopt(socket.IPPROTO_TCP, QUEUE, 0)
+    one.setsockopt(socket.IPPROTO_TCP, REPAIR, 0)
+    return found
+
+
+def overlap(net: Pair, client: socket.socket) -> None:
+    """Send a segment that begins three bytes too early. In no map, these would be cut off."""
+    received, sent = numbers(client)
+    sport = client.getsockname()[1]
+    segment = Ether(sandbox.tcp(sport=sport, flags="PA", payload=b"defghi"))
+    segment[TCP].seq, segment[TCP].ack = (sent - 3) % 2**32, received
+    del segment[TCP].chksum
+    net.send(segment)
+
+
+def test_without_a_map_no_byte_is_read_twice(net: Pair, road: Road) -> None:
+    road.client.sendall(b"abcdef")
+    assert road.front.recv(100) == b"abcdef"
+    overlap(net, road.client)
+    assert road.front.recv(100) == b"ghi"
+
+
+@pytest.mark.parametrize("redirected", [False, True])
+@pytest.mark.parametrize(("name", "where", "program"), WAYS)
+def test_a_segment_that_begins_too_early_is_read_whole(
+    name: str, where: str, program: str, redirected: bool, net: Pair, road: Road
+) -> None:
+    """Chapter 09 says so. A kernel that mends this changes what the chapter has to say."""
+    with load(name) as prog:
+        routes = join(prog, road, where, program)
+        if not redirected:
+            routes.clear()
+        reader = road.service if redirected else road.front
+        road.client.sendall(b"abcdef")
+        assert reader.recv(100) == b"abcdef"
+        overlap(net, road.client)
+        assert reader.recv(100) == b"defghi"
 
 
 def test_twins_agree(road: Road) -> None:
