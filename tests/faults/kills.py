@@ -150,7 +150,7 @@ def _round(number: int) -> str:
         again = Notebook(notebook, work)
         try:
             until(again.over, 240)
-            assert again.said()[-1] == "end", f"{told}, and then:\n{again.errors()}"
+            assert again.said()[-1:] == ["end"], f"{told}, and then:\n{again.errors()}"
             again.leave()
             assert again.server.returncode == 0, f"{told}, and then:\n{again.errors()}"
         finally:
