@@ -33,8 +33,8 @@ PACKAGES = (
     "python3-venv clang llvm libbpf-dev linux-libc-dev python3-bpfcc bpftool linux-headers-amd64"
 ).split()
 
-# What a kernel need not do on a processor that is emulated
-QUICKER = "no5lvl mitigations=off tsc=reliable no_timer_check cryptomgr.notests"
+# What a kernel need not do where processors are emulated; norandmaps: see helpers/vm/machine.py
+QUICKER = "no5lvl mitigations=off norandmaps tsc=reliable no_timer_check cryptomgr.notests"
 WHEELS = "/opt/wheels"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
