@@ -13,7 +13,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import tarfile
 import time
@@ -21,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from helpers import kernel
-from helpers.vm import fetch
+from helpers.vm import fetch, machine
 
 NETWORK, ADDRESS = "bpf-maps-measured-test", "192.168.221"
 MODULES = "virtio_pci virtio_blk virtio_net ext4"
@@ -33,8 +32,6 @@ PACKAGES = (
     "python3-venv clang llvm libbpf-dev linux-libc-dev python3-bpfcc bpftool linux-headers-amd64"
 ).split()
 
-# What a kernel need not do where processors are emulated; norandmaps: see helpers/vm/machine.py
-QUICKER = "no5lvl mitigations=off norandmaps tsc=reliable no_timer_check cryptomgr.notests"
 WHEELS = "/opt/wheels"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
@@ -192,14 +189,15 @@ def libvirt(folder: Path) -> Iterator[None]:
         'user = "root"\ngroup = "root"\nsecurity_driver = "none"\n'
     )
     Path("/var/lib/libvirt").mkdir(exist_ok=True)
-    daemons = []
-    with (folder / "log").open("w") as log:
+    with contextlib.ExitStack() as later, (folder / "log").open("w") as log:
+        later.callback(shutil.rmtree, folder / "pool")
+        later.callback(forward.write_text, forwarded)
+        later.callback(_tidy, rules)
         for name in ("virtlogd", "libvirtd"):
             command = ["unshare", "--mount", "sh", "-ec", INSIDE, "sh", str(folder), name]
-            daemons.append(
-                subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-            )
-    try:
+            daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            later.callback(_end, daemon)
+        later.callback(_empty)
         deadline = time.monotonic() + 60
         while subprocess.run(["virsh", "version"], capture_output=True).returncode:
             assert time.monotonic() < deadline, (folder / "log").read_text()
@@ -207,19 +205,24 @@ def libvirt(folder: Path) -> Iterator[None]:
         run("virsh", "pool-define-as", NETWORK, "dir", "--target", folder / "pool")
         run("virsh", "pool-start", NETWORK)
         yield
-    finally:
-        listed = subprocess.run(["virsh", "list", "--name"], capture_output=True, text=True)
-        for name in listed.stdout.split():  # of a run that was stopped
-            subprocess.run(["virsh", "destroy", name], capture_output=True)
-        for action in ("net-destroy", "net-undefine", "pool-destroy", "pool-undefine"):
-            subprocess.run(["virsh", action, NETWORK], capture_output=True)
-        for daemon in reversed(daemons):
-            daemon.send_signal(signal.SIGTERM)
-            daemon.wait(30)
-        _tidy(rules)
-        forward.write_text(forwarded)
-        shutil.rmtree(folder / "pool")
     assert firewall() == rules
+
+
+def _empty() -> None:
+    """Have libvirt end the machines of a run that was stopped, and forget network and pool."""
+    listed = subprocess.run(["virsh", "list", "--name"], capture_output=True, text=True)
+    for name in listed.stdout.split():
+        subprocess.run(["virsh", "destroy", name], capture_output=True)
+    for action in ("net-destroy", "net-undefine", "pool-destroy", "pool-undefine"):
+        subprocess.run(["virsh", action, NETWORK], capture_output=True)
+
+
+def _end(daemon: "subprocess.Popen[bytes]") -> None:
+    daemon.terminate()
+    try:
+        daemon.wait(30)
+    finally:
+        daemon.kill()
 
 
 def _tidy(before: dict[str, list[str]]) -> None:
@@ -242,12 +245,13 @@ def wishes(box: Path) -> str:
 Vagrant.configure("2") do |config|
   config.vm.provider :libvirt do |vm|
     vm.driver = "qemu"
-    vm.cpu_mode = "maximum" # the plain one lacks what NumPy is compiled for
+    vm.qemuargs :value => "-cpu" # the last one counts
+    vm.qemuargs :value => "{machine.PROCESSOR["tcg"]}"
     vm.graphics_type = "none"
     vm.disk_driver :cache => "unsafe"
     vm.kernel = "{box}/vmlinuz"
     vm.initrd = "{box}/initrd"
-    vm.cmd_line = "root=/dev/vda rw net.ifnames=0 console=ttyS0 quiet {QUICKER}"
+    vm.cmd_line = "root=/dev/vda rw net.ifnames=0 console=ttyS0 {machine.QUICKER}"
     vm.storage_pool_name = "{NETWORK}"
     vm.management_network_name = "{NETWORK}"
     vm.management_network_address = "{ADDRESS}.0/24"
