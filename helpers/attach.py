@@ -237,7 +237,8 @@ def no_hook(hook: str, number: int, said: str = "") -> Unsupported:
     return Unsupported(
         f"a kernel with the hook {hook}",
         f"Linux {platform.release()}, which answers {describe(number)}{said}",
-        "See what this kernel has with: ./course doctor",
+        f"See what it has with  ls {TRACEFS}/events  (and functions in /proc/kallsyms),\n"
+        "or choose another Linux: ./course kernels  lists them.",
     )
 
 
@@ -249,7 +250,7 @@ def refused(what: str, number: int) -> NoReturn:
         raise Unsupported(
             f"a kernel that can {what}",
             f"Linux {platform.release()}, which answers {describe(errno.EOPNOTSUPP)}",
-            "See which kernels can with: ./course doctor",
+            "Newer kernels may: ./course kernels  lists those that notebooks can run in.",
         )
     check_exhausted(what, number)
     raise BpfError(f"The kernel would not {what} (errno {describe(number)}).", number)

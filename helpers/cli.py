@@ -16,12 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from helpers.diagnostics import printable
-from helpers.errors import BpfError
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST = "notebooks/00_start_here.ipynb"
-# Tests of many minutes, not among the others
-LANES = {"--fresh": "tests/fresh", "--vagrant": "tests/vagrant"}
+# Tests of many minutes, not among the others; and those of what is installed for these alone
+LANES = {
+    "--fresh": ["tests/fresh"],
+    "--vagrant": ["tests/unit/test_vagrantfile.py", "tests/vagrant"],
+}
+# What follows these is a word of one's own, and no path, even where a file has that name
+WORDS = ("--kernel", "-k", "-m")
 
 
 def lab(port: int | None, browser: bool) -> int:
@@ -100,7 +104,8 @@ def test(args: list[str]) -> int:
     faults strike for hours. With ``--fresh`` or ``--vagrant`` first, it is the tests of whole
     machines that run, and no others.
     """
-    args = [_absolute(arg) for arg in args]
+    pairs = zip(["", *args], args, strict=False)
+    args = [arg if before in WORDS else _absolute(arg) for before, arg in pairs]
     os.chdir(ROOT)
     if args[:1] == ["--kernel"]:
         if len(args) < 2:
@@ -116,7 +121,7 @@ def test(args: list[str]) -> int:
         os.environ["BPF_COURSE_LANE"] = args[0]  # there, what is skipped has failed
         for number in (signal.SIGINT, signal.SIGTERM):  # however they are stopped, they tidy up
             signal.signal(number, signal.default_int_handler)
-        args = ["-v", "-s", "--durations=0", "--durations-min=1", *args[1:], LANES[args[0]]]
+        args = ["-v", "-s", "--durations=0", "--durations-min=1", *args[1:], *LANES[args[0]]]
     elif not _paths(args):  # all: those of guests beside those of this kernel, see tests/plugin.py
         args = ["-n", "2", "--dist", "loadscope", *args]
     import pytest
@@ -125,7 +130,16 @@ def test(args: list[str]) -> int:
 
 
 def _paths(args: list[str]) -> list[str]:
-    return [arg for arg in args if Path(arg.partition("::")[0]).exists()]
+    """Those that ``_absolute`` found to be paths."""
+    return [arg for arg in args if arg[0:1] == "/" and Path(arg.partition("::")[0]).exists()]
+
+
+def _of_notebooks(path: str) -> bool:
+    """Is it a notebook, or a folder of them? Each of those gets a guest of its own."""
+    where = Path(path.partition("::")[0])
+    folders = [ROOT / "notebooks", ROOT / "labs"]
+    below = any(where.is_relative_to(folder) for folder in folders)
+    return where.suffix == ".ipynb" or (where.is_dir() and below)
 
 
 def _test_in_guests(name: str, args: list[str]) -> int:
@@ -133,17 +147,13 @@ def _test_in_guests(name: str, args: list[str]) -> int:
 
     from helpers.vm import commands, fetch, kernelspec
 
-    try:
-        fetch.get(name)
-    except BpfError as error:
-        print(error, file=sys.stderr)
-        return 2
+    fetch.get(name)
     kernelspec.offer()
     paths = _paths(args)
     options = [arg for arg in args if arg not in paths]
-    paths = paths or ["notebooks"]
-    inside = [path for path in paths if ".py" in path]
-    outside = [path for path in paths if path not in inside]
+    paths = paths or [str(ROOT / "notebooks")]
+    outside = [path for path in paths if _of_notebooks(path)]
+    inside = [path for path in paths if path not in outside]
     codes = []
     if outside:
         guest = ["--nbval-kernel-name", kernelspec.name(name), "-o", "timeout=1200"]
@@ -260,7 +270,7 @@ def doctor(as_json: bool) -> int:
     from helpers.kernel import doctor as examine
 
     report = examine()
-    print(json.dumps(report.as_dict(), indent=2) if as_json else report)
+    print(report.as_json() if as_json else report)
     return 0 if report.ok else 1
 
 
@@ -318,10 +328,21 @@ def kernels(args: argparse.Namespace) -> int:
 
 def main() -> int:
     """Do what the command line says; what went wrong is said in words, never by a traceback."""
-    if sys.argv[1:2] == ["test"]:  # the rest is pytest's
-        return test(sys.argv[2:])
-    if sys.argv[1:2] == ["bench"]:
-        return bench(sys.argv[2:])
+    try:
+        return _run(sys.argv[1:])
+    except OSError as error:  # BpfError among them
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def _run(line: list[str]) -> int:
+    if line[:1] == ["test"]:  # the rest is pytest's
+        return test(line[1:])
+    if line[:1] == ["bench"]:
+        return bench(line[1:])
     parser = argparse.ArgumentParser(prog="./course")
     commands = parser.add_subparsers(dest="command", required=True)
     of_lab = commands.add_parser("lab")
@@ -341,25 +362,18 @@ def main() -> int:
     of_run = of_kernels.add_parser("run")
     of_run.add_argument("name")
     of_run.add_argument("line", nargs=argparse.REMAINDER)
-    args = parser.parse_args()
-    try:
-        if args.command == "lab":
-            return lab(args.port, browser=not args.no_browser)
-        if args.command == "kernels":
-            return kernels(args)
-        if args.command == "check-labs":
-            return check_labs(args.folder, args.out)
-        if args.command == "export-nbgrader":
-            return export_nbgrader(args.folder)
-        if args.command == "clean":
-            return clean(args.all, args.dry_run)
-        return doctor(args.json)
-    except OSError as error:  # BpfError among them
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+    args = parser.parse_args(line)
+    if args.command == "lab":
+        return lab(args.port, browser=not args.no_browser)
+    if args.command == "kernels":
+        return kernels(args)
+    if args.command == "check-labs":
+        return check_labs(args.folder, args.out)
+    if args.command == "export-nbgrader":
+        return export_nbgrader(args.folder)
+    if args.command == "clean":
+        return clean(args.all, args.dry_run)
+    return doctor(args.json)
 
 
 if __name__ == "__main__":

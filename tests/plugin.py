@@ -39,6 +39,9 @@ GUESTS = "tests/vm/"  # the folder whose tests have a lane of their own
 MARK = f"BPF_COURSE_TESTS={uuid.uuid4()}"  # in the environment of every process that we start
 os.environ.update([MARK.split("=")])
 
+# Before the command of a server: it ends with the run that started it, killed or not.
+WITH_US = ["setpriv", "--pdeathsig", "TERM"]
+
 
 def _ours(pid: str) -> bool:
     """Is it this process, or one that it started, directly or not?"""

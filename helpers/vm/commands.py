@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from helpers.vm import fetch
+from helpers.vm import fetch, kernelspec
 from helpers.vm import state as saved
 from helpers.vm.boot import Guest
 
@@ -41,6 +41,7 @@ def add(names: list[str]) -> int:
                 bar.update(100 * share - bar.n)
 
             found = fetch.add(name, tell)
+        kernelspec.offer()
         print(
             f"{name}: Linux {found.release}, {found.bytes >> 20} MB, {found.title!r} in JupyterLab"
         )
@@ -51,6 +52,7 @@ def remove(names: list[str]) -> int:
     """Remove kernels from the cache and from JupyterLab."""
     for name in names:
         fetch.remove(name)
+        kernelspec.offer()
         print(f"removed {name}")
     return 0
 

@@ -17,7 +17,10 @@ def name(of: str) -> str:
 
 
 def offer() -> None:
-    """Let the Jupyter of this process, and of those that it starts, find the kernels."""
+    """Let the Jupyter of this process, and of those that it starts, find the kernels.
+
+    A server that runs already looks into the same folder; its page asks about once a minute.
+    """
     folder = kernel.cache_dir("vm", "jupyter")
     _write(folder / "kernels")
     paths = os.environ.get("JUPYTER_PATH", "").split(os.pathsep)

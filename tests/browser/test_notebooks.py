@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import nbformat
@@ -21,6 +21,7 @@ from playwright.sync_api import (
 )
 
 from helpers.kernel import ROOT
+from tests.plugin import WITH_US
 from tests.test_hygiene import NOTEBOOKS, identify
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -55,7 +56,7 @@ def served(config: Path, *course: str | Path, **env: str) -> Iterator[str]:
         port = probe.getsockname()[1]
     paths = {"JUPYTER_CONFIG_DIR": str(config), "JUPYTER_DATA_DIR": str(config)}
     server = subprocess.Popen(
-        [*course, "lab", "--no-browser", "--port", str(port)],
+        [*WITH_US, *course, "lab", "--no-browser", "--port", str(port)],
         env=os.environ | paths | env,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -135,15 +136,18 @@ def ran(cells: Iterable[str], lab: str, browser: Browser) -> Iterator[Page]:
     book = nbformat.v4.new_notebook()
     book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
     book.cells = [nbformat.v4.new_code_cell(source.strip()) for source in cells]
-    path = ROOT / f"work/browser_{time.time_ns()}.ipynb"  # where the server finds it
-    path.parent.mkdir(exist_ok=True)
+    folder = ROOT / f"work/browser_{time.time_ns()}"  # where the server finds it
+    folder.mkdir(parents=True)
+    path = folder / "cells.ipynb"
     nbformat.write(book, path)
     try:
         with opened(path, lab, browser) as page:
             run_all(page)
             yield page
     finally:
-        path.unlink()
+        shutil.rmtree(folder)  # with what JupyterLab puts beside it
+        with suppress(OSError):  # a learner's files are there, too
+            folder.parent.rmdir()
 
 
 def run_all(page: Page) -> None:

@@ -9,20 +9,25 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
-from helpers import kernel, load
+from helpers import cli, kernel, load
+from helpers.errors import BpfError
+from helpers.vm import commands, fetch, kernelspec
+from tests.plugin import WITH_US
+from tests.vm.conftest import until
 
 ROOT = Path(__file__).parents[2]
 BCC = Path("/usr/lib/python3/dist-packages/bcc")
@@ -47,8 +52,29 @@ def course(*args: str, root: Path = ROOT, cwd: Path = ROOT, wrap: tuple[str, ...
 def test_help_names_every_command(args: list[str]) -> None:
     done = course(*args)
     assert done.returncode == 0
-    for command in "install lab test doctor clean check-labs export-nbgrader".split():
+    _, _, choices = (ROOT / "course").read_text().partition("\n\tcase $command in\n")
+    commands = " | ".join(re.findall(r"^\t([a-z |-]+)\)", choices, re.MULTILINE)).split(" | ")
+    assert {"install", "bench", "kernels"} < {*commands}
+    for command in commands:
         assert re.search(rf"^  {command}\b", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("wrong", [BpfError("Too bad."), KeyboardInterrupt()])
+@pytest.mark.parametrize("command", ["test", "bench", "doctor"])
+def test_what_goes_wrong_is_said_in_words(
+    command: str,
+    wrong: BaseException,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(_: object) -> None:
+        raise wrong
+
+    monkeypatch.setattr(cli, command, fail)
+    monkeypatch.setattr(sys, "argv", ["course", command])
+    stopped = isinstance(wrong, KeyboardInterrupt)
+    assert cli.main() == (130 if stopped else 1)
+    assert capsys.readouterr().err == ("stopped\n" if stopped else "Too bad.\n")
 
 
 def test_no_command_shows_the_usage_as_an_error() -> None:
@@ -134,6 +160,13 @@ def tools(folder: Path, *, without: tuple[str, ...] = ()) -> str:
         if name not in without:
             (folder / name).symlink_to(f"/usr/bin/{name}")
     return str(folder)
+
+
+def echo(path: Path) -> None:
+    """Make it a program that prints its arguments, a line each."""
+    path.unlink(missing_ok=True)
+    path.write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
+    path.chmod(0o755)
 
 
 def install(checkout: Path, command: str = "install", **env: str):
@@ -254,26 +287,61 @@ def test_without_sudo_the_need_for_root_is_explained(checkout: Path, command: st
 
 def test_without_root_and_sudo_notebooks_are_served_for_guests(checkout: Path) -> None:
     path = tools(checkout.parent / "bin", without=("sudo",))
-    python = checkout / ".venv/bin/python"
-    python.unlink()
-    python.write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
-    python.chmod(0o755)
+    echo(checkout / ".venv/bin/python")
     env = {"PATH": path, "HOME": str(checkout.parent), "XDG_CACHE_HOME": ""}
     done = course("lab", "--no-browser", root=checkout, wrap=NOBODY, **env)
     assert done.stderr.startswith('course: no root, and no sudo: choose a kernel "Python on Linux"')
     assert done.stdout.splitlines()[-2:] == ["lab", "--no-browser"]
 
 
-def test_sudo_is_told_for_what_and_runs_the_same_command(checkout: Path) -> None:
+def with_sudo(checkout: Path, *line: str, wrap: tuple[str, ...] = ()):
+    """The command as a person runs it whose sudo only prints what it was asked for."""
     bin = checkout.parent / "bin"
     path = tools(bin, without=("sudo",))
-    (bin / "sudo").write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
-    (bin / "sudo").chmod(0o755)
+    echo(bin / "sudo")
     env = {"PATH": path, "HOME": str(checkout.parent), "XDG_CACHE_HOME": ""}
-    done = course("lab", "--port", "8899", root=checkout, wrap=NOBODY, **env)
-    assert done.stderr == ("course: sudo: to load BPF programs and to make network namespaces\n")
-    wanted = ["-H", "--preserve-env=JUPYTER_TOKEN", f"{checkout}/course", "lab", "--port", "8899"]
+    return course(*line, root=checkout, wrap=(*wrap, *NOBODY), **env)
+
+
+LOADS = "to load BPF programs and to make network namespaces"
+KEEPS = "to keep kernels where JupyterLab, which root runs, looks for them"
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("lab --port 8899", LOADS),
+        ("test --soak --help", LOADS),
+        ("kernels", KEEPS),
+        ("kernels add 6.1", KEEPS),
+        ("kernels remove 6.1", KEEPS),
+        ("kernels run 6.1 df -h", KEEPS),
+    ],
+)
+def test_sudo_is_told_for_what_and_runs_the_same_command(
+    checkout: Path, line: str, why: str
+) -> None:
+    done = with_sudo(checkout, *line.split())
+    assert done.stderr == f"course: sudo: {why}\n"
+    wanted = ["-H", "--preserve-env=JUPYTER_TOKEN", f"{checkout}/course", *line.split()]
     assert done.stdout.splitlines()[-len(wanted) :] == wanted
+
+
+def test_without_sudo_kernels_are_ones_own(checkout: Path) -> None:
+    path = tools(checkout.parent / "bin", without=("sudo",))
+    echo(checkout / ".venv/bin/python")
+    env = {"PATH": path, "HOME": str(checkout.parent), "XDG_CACHE_HOME": ""}
+    done = course("kernels", "add", "6.1", root=checkout, wrap=NOBODY, **env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-3:] == ["kernels", "add", "6.1"]
+
+
+def test_in_the_vagrant_vm_kernels_are_those_of_whom_jupyterlab_runs_as(checkout: Path) -> None:
+    echo(checkout / ".venv/bin/python")
+    vm = 'mount -t tmpfs none /etc && mkdir /etc/bpf-maps-measured && exec "$@"'
+    done = with_sudo(checkout, "kernels", wrap=("unshare", "--mount", "sh", "-c", vm, "sh"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1:] == ["kernels"]
 
 
 # --- test -----------------------------------------------------------------------------------
@@ -289,6 +357,83 @@ def test_paths_are_those_of_the_folder_one_is_in() -> None:
 
 def test_the_exit_status_is_pytests() -> None:
     assert course("test", "--collect-only", "-q", "test_lint.py::no_such").returncode == 4
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The command lines of pytest on this kernel ("here") and in a guest, none of which is run."""
+    lines = list[list[str]]()
+
+    def main(line: list[str], plugins: object = None) -> int:
+        lines.append(["here", *line])
+        return 0
+
+    def run(name: str, line: list[str], env: object) -> int:
+        lines.append([name, *line])
+        return 0
+
+    monkeypatch.setattr(pytest, "main", main)
+    monkeypatch.setattr(commands, "run", run)
+    monkeypatch.setattr(fetch, "get", lambda name: None)
+    monkeypatch.setattr(kernelspec, "offer", lambda: None)
+    monkeypatch.delenv("BPF_COURSE_TALLY", raising=False)
+    monkeypatch.chdir(ROOT)
+    return lines
+
+
+@pytest.mark.parametrize("word", ["course", "labs"])
+@pytest.mark.parametrize("option", ["-k", "-m"])
+def test_a_word_for_pytest_is_no_path_even_where_a_file_has_its_name(
+    ran: list[list[str]], option: str, word: str
+) -> None:
+    cli.test([option, word, "-x"])
+    cli.test([option, word, "notebooks"])
+    assert ran == [
+        ["here", "-n", "2", "--dist", "loadscope", option, word, "-x"],
+        ["here", option, word, f"{ROOT}/notebooks"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "where"),
+    [
+        ("", "here"),
+        ("notebooks", "here"),
+        ("labs/02_connection_table", "here"),
+        ("notebooks/00_start_here.ipynb::Cell 1", "here"),
+        ("tests/unit", "6.1"),
+        ("tests/unit/test_course.py::test_x", "6.1"),
+        ("labs/02_connection_table/lab.py", "6.1"),
+        (".", "6.1"),
+    ],
+)
+def test_notebooks_get_guests_and_all_else_goes_into_one(
+    ran: list[list[str]], path: str, where: str
+) -> None:
+    cli.test(["--kernel", "6.1", *([path] if path else [])])
+    [[place, *line]] = ran
+    assert (place, line[-1]) == (where, str(ROOT / (path or "notebooks")))
+
+
+def test_a_folder_above_with_py_in_its_name_means_nothing(
+    ran: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".pyenv/notebooks").mkdir(parents=True)
+    monkeypatch.setattr(cli, "ROOT", tmp_path / ".pyenv")
+    monkeypatch.chdir(cli.ROOT)
+    cli.test(["--kernel", "6.1", "notebooks"])
+    assert ran[0][0] == "here"
+
+
+# --- bench ----------------------------------------------------------------------------------
+
+
+def test_bench_leaves_guests_out_where_there_are_none(tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    done = course("bench", "--only", "guest", "--out", out, XDG_CACHE_HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "left out: There is no kernel '6.1' here." in done.stderr
+    assert json.loads((tmp_path / "out/bench.json").read_text())["rows"] == []
 
 
 # --- doctor and clean -----------------------------------------------------------------------
@@ -361,7 +506,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 def running(*args: str, **env: str) -> Iterator[Server]:
     mark = str(uuid.uuid4())
     process = subprocess.Popen(
-        [ROOT / "course", "lab", "--no-browser", *args],
+        [*WITH_US, ROOT / "course", "lab", "--no-browser", *args],
         env={**os.environ, "COURSE_TEST": mark, **env},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -404,7 +549,8 @@ def test_nothing_without_the_token(server: Server) -> None:
 
 
 def test_nothing_is_fetched_from_elsewhere(server: Server) -> None:
-    page = server.ask("/lab", server.token)[1]
+    status, page = server.ask("/lab", server.token)
+    assert status == 200 and "<script" in page
     assert not re.search(r"(src|href)=\W?(https?:)?//", page)
     name = "@jupyterlab/apputils-extension:notification"
     answer = json.loads(server.ask(f"/lab/api/settings/{name}", server.token)[1])
@@ -420,6 +566,33 @@ def test_tokens_are_fresh_unless_given() -> None:
         assert len(first.token) >= 32
         assert second.token == "given"
         assert first.port != second.port
+
+
+def test_a_server_that_runs_sees_kernels_come_and_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetched(name: str, _: object) -> fetch.Kernel:
+        folder = kernel.cache_dir("vm", "kernels", name)
+        (folder / "release").write_text("6.1.0-1-amd64\n")
+        kernel.cache_dir("vm", "apt", name)
+        return fetch.get(name)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("JUPYTER_PATH", "")
+    monkeypatch.setattr(fetch, "add", fetched)
+    course("install")
+    with running() as server:
+
+        def offered() -> str:
+            specs = json.loads(server.ask("/api/kernelspecs", server.token)[1])["kernelspecs"]
+            return specs["linux-6.1"]["spec"]["display_name"] if "linux-6.1" in specs else ""
+
+        assert offered() == ""
+        commands.add(["6.1"])
+        assert offered() == "Python on Linux 6.1"
+        commands.remove(["6.1"])
+        assert offered() == ""
+    assert [*(fetch.home() / "apt").iterdir()] == []
 
 
 def test_a_port_that_is_taken_is_named() -> None:
@@ -444,3 +617,18 @@ def test_a_signal_ends_the_server_and_its_kernels(how: signal.Signals) -> None:
         server.process.send_signal(how)
         server.process.wait(20)
         assert server.processes() == []
+
+
+def test_a_killed_run_of_the_tests_takes_its_server_along(server: Server, tmp_path: Path) -> None:
+    mark = str(uuid.uuid4())
+    code = f"""
+import os
+from tests.unit.test_course import running
+with running(COURSE_TEST="{mark}"):
+    os.kill(os.getpid(), 9)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"TMPDIR": str(tmp_path)}
+    )
+    assert run.returncode == -signal.SIGKILL
+    until(lambda: not replace(server, mark=mark).processes(), 20)

@@ -88,13 +88,35 @@ def test_a_matrix_ends_with_a_table_and_where_to_look(
 def test_a_matrix_that_is_interrupted_ends_with_the_table_of_what_was_done(
     kernels: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    threading.Timer(4, os.kill, (os.getpid(), signal.SIGINT)).start()
+    stop = threading.Timer(4, os.kill, (os.getpid(), signal.SIGINT))
+    stop.start()
     begun = time.monotonic()
-    assert cli._test_everywhere([]) != 0
+    try:
+        assert cli._test_everywhere([]) != 0
+    finally:
+        stop.cancel()
     assert time.monotonic() - begun < 20
     told = capsys.readouterr().out
     assert "6.12.0 ended with -2: see" in told
     assert told.index("\nnotebooks/06_x.ipynb\n") < told.index("  6.1.0  ")
+
+
+def test_what_only_a_lane_installs_is_tested_in_it(
+    kernels: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[str]()
+
+    def main(args: list[str]) -> int:
+        asked.extend(args)
+        return 0
+
+    monkeypatch.setattr(pytest, "main", main)
+    monkeypatch.setenv("BPF_COURSE_LANE", "")  # put back, like the folder and the signals
+    monkeypatch.chdir(kernel.ROOT)
+    assert cli.test(["--vagrant"]) == 0
+    assert os.environ["BPF_COURSE_LANE"] == "--vagrant"
+    paths = [arg for arg in asked if Path(arg).exists()]
+    assert paths == ["tests/unit/test_vagrantfile.py", "tests/vagrant"]
 
 
 class Cell:

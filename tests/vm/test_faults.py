@@ -1,5 +1,6 @@
 """What goes wrong with guests: each ends in words, what comes after works, and nothing is left."""
 
+import contextlib
 import json
 import os
 import re
@@ -20,7 +21,8 @@ from helpers.errors import BpfError, Unsupported
 from helpers.vm import boot, fetch, kernelspec, machine
 from helpers.vm.boot import Guest
 from helpers.vm.fetch import Kernel
-from tests.vm.conftest import qemus, until
+from tests.plugin import WITH_US
+from tests.vm.conftest import folders, qemus, until
 
 pytestmark = pytest.mark.timeout(400)
 COURSE = kernel.ROOT / "course"
@@ -102,23 +104,25 @@ def test_a_server_that_is_killed_takes_its_guests_along(linux: Kernel) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     server = subprocess.Popen(
-        [COURSE, "lab", "--no-browser", "--port", str(port)],
+        [*WITH_US, COURSE, "lab", "--no-browser", "--port", str(port)],
         env=os.environ | {"JUPYTER_TOKEN": "of-this-test"},
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert server.stdout
-    assert any(line.startswith("JupyterLab is at") for line in server.stdout)
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/api/kernels",
-        data=json.dumps({"name": kernelspec.name("6.1")}).encode(),
-        headers={"Authorization": "token of-this-test"},
-    )
-    with urllib.request.urlopen(request, timeout=100) as answer:
-        assert answer.status == 201
-    assert len(qemus()) == 1
-    server.kill()
-    server.wait()
+    try:
+        assert server.stdout
+        assert any(line.startswith("JupyterLab is at") for line in server.stdout)
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/api/kernels",
+            data=json.dumps({"name": kernelspec.name("6.1")}).encode(),
+            headers={"Authorization": "token of-this-test"},
+        )
+        with urllib.request.urlopen(request, timeout=100) as answer:
+            assert answer.status == 201
+        assert len(qemus()) == 1
+    finally:
+        server.kill()
+        server.wait()
     until(lambda: not qemus(), 10)
     # Its folder goes with it, too: see nothing_left for those of this process.
     until(lambda: not [*kernel.cache_dir("vm", "guests").glob(f"{server.pid}-*")], 10)
@@ -159,6 +163,37 @@ def test_without_a_network_nothing_is_fetched_and_nothing_lost(linux: Kernel) ->
     assert "apt-get update failed. It says:" in done.stderr
     assert "Mend the network" in done.stderr and "Traceback" not in done.stderr
     assert fetch.get("6.1") == linux
+
+
+def descriptors() -> dict[str, str]:
+    """What this process has open."""
+    folder = Path("/proc/self/fd")
+    found = {}
+    for name in os.listdir(folder):
+        with contextlib.suppress(OSError):  # that of the list itself
+            found[name] = os.readlink(folder / name)
+    return found
+
+
+def test_a_download_that_cannot_begin_leaves_nothing_open(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    apt, before = fetch._Apt("6.1"), descriptors()
+    monkeypatch.setenv("PATH", str(tmp_path))  # where there is no apt-get
+    with pytest.raises(FileNotFoundError, match="apt-get") as raised:
+        apt.download([], tmp_path, print)
+    assert descriptors() == before, raised
+
+
+def test_a_guest_that_cannot_begin_leaves_nothing(linux: Kernel) -> None:
+    with Guest(linux, ["/bin/true"]) as guest:  # from here on there is a state to begin with
+        assert guest.wait(240) == 0
+    before = descriptors()
+    with pytest.raises(FileNotFoundError, match="no/such") as raised:
+        Guest(linux, ["/bin/true"], files={"no/such": ""})
+    assert descriptors() == before, raised
+    assert not folders()
 
 
 def test_a_download_that_was_cut_off_is_begun_anew(linux: Kernel) -> None:
