@@ -133,13 +133,15 @@ class Answer:
     def kill(self) -> None:
         """End the process as ``kill -9`` does, with all that it started: then they are gone."""
         pid = self._process.pid
+        if self._process.returncode is not None:
+            return  # all has ended before, and the number may be another's by now
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             # The first process in there takes all others with it, and bwrap ends after it.
             for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
                 os.kill(int(child), signal.SIGKILL)
                 self._process.wait(2)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
+                return
+        os.killpg(pid, signal.SIGKILL)
         self._process.wait()
 
     def leave(self) -> None:

@@ -67,33 +67,27 @@ def load_libbpf(text: str, name: str, flags: list[str], given: Mapping[str, BpfM
     """Load a text in libbpf's dialect; ``given`` maps are used instead of new ones."""
     path = compile_object(text, name, flags)
     so = lib()
-    with messages() as said:
-        obj = _open(path, text, name, given, said)
-        logs = _keep_logs(obj)
-        error = so.bpf_object__load(obj)
-    if error:
-        try:
+    with contextlib.ExitStack() as made:
+        with messages() as said:
+            obj = _open(path, text, name, given, said)
+            made.callback(so.bpf_object__close, obj)
+            logs = _keep_logs(obj)
+            error = so.bpf_object__load(obj)
+        if error:
             if error == -errno.ENOSPC:
                 error, logs = _verdict_alone(path, name, given, logs) or (error, logs)
             _load_failed(obj, -error, text, name, path, logs, said)
-        finally:
-            so.bpf_object__close(obj)
-    try:
-        maps, functions = _loaded_maps(obj, text, name), _loaded_functions(obj)
-    except BaseException:
-        so.bpf_object__close(obj)
-        raise
-    return Loaded(functions, maps, lambda: so.bpf_object__close(obj))
+        maps = dict[str, BpfMap]()
+        for one in _each(so.bpf_object__next_map, obj):
+            full = _text(so.bpf_map__name(one))
+            short = full[full.rindex(".") :] if "." in full else full  # hash_bpf.rodata is .rodata
+            maps[short] = made.enter_context(_map(so.bpf_map__fd(one), short, text, name))
+        return Loaded(_loaded_functions(obj), maps, made.pop_all().close)
 
 
-def _loaded_maps(obj: int, text: str, name: str) -> dict[str, BpfMap]:
-    so, maps = lib(), {}
-    for one in _each(so.bpf_object__next_map, obj):
-        full = _text(so.bpf_map__name(one))
-        short = full[full.rindex(".") :] if "." in full else full  # hash_bpf.rodata is .rodata
-        fd = os.dup(so.bpf_map__fd(one))
-        maps[short] = BpfMap(fd, name=short, place=functools.partial(_place, text, name, short))
-    return maps
+def _map(fd: int, title: str, text: str, name: str) -> BpfMap:
+    """A map of what was loaded, which keeps the descriptor ``fd`` for itself."""
+    return BpfMap(os.dup(fd), name=title, place=functools.partial(_place, text, name, title))
 
 
 def _loaded_functions(obj: int) -> dict[str, Function]:
@@ -167,11 +161,11 @@ def _verdict_alone(
     The kernel says ENOSPC then, whatever it was, and before 6.4 drops the end, where the verdict
     is. None if it is not the log that had no space.
     """
-    with messages() as said:
+    with messages() as said, contextlib.ExitStack() as made:
         obj = _open(path, "", name, given, said)
+        made.callback(lib().bpf_object__close, obj)
         again = _keep_logs(obj, _STATISTICS)
         error = lib().bpf_object__load(obj)
-    lib().bpf_object__close(obj)
     if not error:
         return None
     whole = dict(logs)
@@ -391,30 +385,35 @@ def load_bcc(text: str, name: str, flags: list[str]) -> Loaded:
     native.bpf_table_name.argtypes = [ctypes.c_void_p, ctypes.c_ulonglong]
     native.bpf_table_name.restype = ctypes.c_char_p
     before = _map_fds()
-    with _stderr() as said:
-        try:
-            module = bcc.BPF(text=text.encode(), cflags=[*_WARNINGS, *flags])
-        except Exception as error:  # BCC raises nothing finer
-            for fd in _map_fds() - before:  # it leaves the maps that it made before it failed
-                os.close(fd)
-            _bcc_failed(text, name, str(error), said())
-    functions = {}
-    for i in range(native.bpf_num_functions(module.module)):
-        title = native.bpf_function_name(module.module, i).decode()
-        kind = _bcc_kind(text, title)
+    try:
         with _stderr() as said:
             try:
-                loaded = module.load_func(title.encode(), kind)
-            except Exception as error:
-                kernel.free_bcc(module)
-                _bcc_failed(text, name, str(error), said(), title, trial)
-        functions[title] = Function(title, kind, loaded.fd)
-    maps = {}
-    for i in range(native.bpf_num_tables(module.module)):
-        title = native.bpf_table_name(module.module, i).decode()
-        fd = os.dup(native.bpf_table_fd(module.module, title.encode()))
-        maps[title] = BpfMap(fd, name=title, place=functools.partial(_place, text, name, title))
-    return Loaded(functions, maps, lambda: kernel.free_bcc(module))
+                module = bcc.BPF(text=text.encode(), cflags=[*_WARNINGS, *flags])
+            except Exception as error:  # BCC raises nothing finer
+                _bcc_failed(text, name, str(error), said())
+    except BaseException:
+        # BCC leaves the maps that it made before it failed. It takes a descriptor to find them:
+        # there is one again, now that nothing is caught any more.
+        for fd in _map_fds() - before:
+            os.close(fd)
+        raise
+    with contextlib.ExitStack() as made:
+        made.callback(kernel.free_bcc, module)
+        functions, maps = dict[str, Function](), dict[str, BpfMap]()
+        for i in range(native.bpf_num_functions(module.module)):
+            title = native.bpf_function_name(module.module, i).decode()
+            kind = _bcc_kind(text, title)
+            with _stderr() as said:
+                try:
+                    loaded = module.load_func(title.encode(), kind)
+                except Exception as error:
+                    _bcc_failed(text, name, str(error), said(), title, trial)
+            functions[title] = Function(title, kind, loaded.fd)
+        for i in range(native.bpf_num_tables(module.module)):
+            title = native.bpf_table_name(module.module, i).decode()
+            fd = native.bpf_table_fd(module.module, title.encode())
+            maps[title] = made.enter_context(_map(fd, title, text, name))
+        return Loaded(functions, maps, made.pop_all().close)
 
 
 def _map_fds() -> set[int]:

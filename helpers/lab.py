@@ -20,12 +20,13 @@ import json
 import os
 import re
 import resource
+import select
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +213,7 @@ class Lab:
     def _card(self) -> Card:
         files = [self._file(PARTS[part][0]) for part in self.parts]
         return Card(
-            f"{self.title}. Your program: {' and '.join(f'`{shown(file)}`' for file in files)}",
+            f"{self.title}. Your code: {' and '.join(f'`{shown(file)}`' for file in files)}",
             "`ex.check()` `ex.hint()` `ex.solution()` `ex.reset()` `lab.progress()`",
             title=f"Lab {self.number}:",
         )
@@ -350,16 +351,16 @@ def _elsewhere(folder: Path, files: Sequence[Path]) -> Result:
             start_new_session=True,
         )
         try:
-            process.wait(SECONDS)
-        except subprocess.TimeoutExpired:
+            done = _ends(process.pid)
+        finally:
+            # With what it started; before wait(), since afterwards the number may be another's.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if not done:
             return Wrong(
                 f"The check was not done after {SECONDS} s, and was stopped.",
                 "What in your program can take that long, or come to no end?",
             )
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
         said.seek(0)
         errors.seek(0)
         if answer := said.read():
@@ -369,6 +370,17 @@ def _elsewhere(folder: Path, files: Sequence[Path]) -> Result:
             "That is a fault of the course, or of this machine, not of your program.",
             errors.read()[-2000:].strip(),
         )
+
+
+def _ends(pid: int) -> bool:
+    """Wait ``SECONDS`` for the end of a child, which keeps its number: that is for ``wait()``."""
+    ended = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(ended, select.POLLIN)
+        return bool(poll.poll(SECONDS * 1000))
+    finally:
+        os.close(ended)
 
 
 def _answer_for_another() -> None:

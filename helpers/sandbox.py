@@ -25,7 +25,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO, NamedTuple, Self, SupportsBytes, TypeVar
@@ -490,12 +490,18 @@ def on_cpus(cpus: Iterable[int], work: Callable[..., T]) -> list[T]:
     )
 
     def run(cpu: int) -> T:
-        with _pinned(cpu):
+        with ExitStack() as pinned:
+            with _all_or_none(together):
+                pinned.enter_context(_pinned(cpu))
             together.wait()
             return work(cpu) if wants_cpu else work()
 
-    with ThreadPoolExecutor(max_workers=max(1, len(cpus))) as pool:
+    with ThreadPoolExecutor(max_workers=max(1, len(cpus))) as pool, _all_or_none(together):
         calls = [pool.submit(run, cpu) for cpu in cpus]
+    # Where one could not start, the others know no more than that.
+    for call in calls:
+        if (error := call.exception()) and not isinstance(error, threading.BrokenBarrierError):
+            raise error
     return [call.result() for call in calls]
 
 
@@ -522,6 +528,16 @@ def side_by_side(work: Callable[[int], T]) -> list[T]:
         return on_cpus(cpus, ahead)
     finally:
         sys.setswitchinterval(interval)
+
+
+@contextmanager
+def _all_or_none(together: threading.Barrier) -> Iterator[None]:
+    """When the block fails, let nobody wait at the barrier for who does not come."""
+    try:
+        yield
+    except BaseException:
+        together.abort()
+        raise
 
 
 @contextmanager

@@ -64,12 +64,7 @@ class Guest:
         machine.qemu()  # rather say that there is none than that it needs memory
         _room_for(memory)
         accelerator = machine.choose(of)
-        self._saved = state.of(of, accelerator, memory)
         self.kernel = of
-        runs = kernel.cache_dir("vm", "guests")
-        _sweep(runs)
-        self.folder = runs / f"{os.getpid()}-{next(self._numbers)}"
-        self.folder.mkdir(mode=0o700)
         plan = {
             "release": of.release,
             "course": str(kernel.ROOT),
@@ -77,13 +72,25 @@ class Guest:
             "cwd": str(cwd),
             "command": _found(command),
         }
-        for name, text in {**files, "start.json": json.dumps(plan), "wake": state.line()}.items():
-            (self.folder / name).write_bytes(text.encode() if isinstance(text, str) else text)
-        line = machine.whole(of, accelerator, memory, self.folder, ports=ports)
-        if self._saved:
-            opened = f"/proc/{os.getpid()}/fd/{self._saved.fileno()}"
-            line += ["-incoming", f"exec:zstd -qdc <{opened}"]
-        self.process = machine.keep(self.folder, line)
+        files = {**files, "start.json": json.dumps(plan), "wake": state.line()}
+        with contextlib.ExitStack() as made:
+            self._saved = state.of(of, accelerator, memory)
+            if self._saved:
+                made.enter_context(self._saved)
+            runs = kernel.cache_dir("vm", "guests")
+            _sweep(runs)
+            self.folder = runs / f"{os.getpid()}-{next(self._numbers)}"
+            self.folder.mkdir(mode=0o700)
+            made.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            for name, text in files.items():
+                (self.folder / name).write_bytes(text.encode() if isinstance(text, str) else text)
+            line = machine.whole(of, accelerator, memory, self.folder, ports=ports)
+            if self._saved:
+                opened = f"/proc/{os.getpid()}/fd/{self._saved.fileno()}"
+                line += ["-incoming", f"exec:zstd -qdc <{opened}"]
+            self.process = machine.keep(self.folder, line)
+            made.callback(machine.end, self.process)
+            self._made = made.pop_all()  # until close()
 
     def __enter__(self) -> Self:
         return self
@@ -137,10 +144,7 @@ class Guest:
 
     def close(self) -> None:
         """End the guest at once; twice is fine."""
-        machine.end(self.process)
-        if self._saved:
-            self._saved.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._made.close()
 
 
 def _found(command: Iterable[str]) -> list[str]:

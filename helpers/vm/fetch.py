@@ -139,12 +139,13 @@ def add(name: str, progress: Callable[[float, str], None] = lambda share, what: 
 
 
 def remove(name: str) -> None:
-    """Remove a kernel from the cache.
+    """Remove a kernel from the cache, and apt's lists for it.
 
     Raises:
         NotFound: it is not there.
     """
     shutil.rmtree(get(name).folder)
+    shutil.rmtree(home() / "apt" / name, ignore_errors=True)
 
 
 def _sweep(folder: Path) -> None:
@@ -218,27 +219,21 @@ class _Apt:
         return found
 
     def download(self, packages: list[str], into: Path, progress: Callable[[float], None]) -> None:
-        read, write = os.pipe()
-        command = [
-            "apt-get",
-            *self.options,
-            "-q",
-            "-o",
-            f"APT::Status-Fd={write}",
-            "download",
-            *packages,
-        ]
         with _log(into) as log:
-            process = subprocess.Popen(
-                command,
-                cwd=into,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=[write],
-            )
-            os.close(write)
+            read, write = os.pipe()
+            command = ["apt-get", *self.options, "-q", "-o", f"APT::Status-Fd={write}"]
             with open(read) as status:
+                try:
+                    process = subprocess.Popen(
+                        [*command, "download", *packages],
+                        cwd=into,
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        pass_fds=[write],
+                    )
+                finally:
+                    os.close(write)
                 for line in status:
                     if line.startswith("dlstatus:"):
                         progress(float(line.split(":")[2]) / 100)

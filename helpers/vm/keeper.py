@@ -6,9 +6,9 @@ The owner holds the other end of our standard input. When that closes, QEMU is k
 the guest's, is removed. When QEMU ends first, we end with its exit code, and FOLDER is the owner's
 to read and to remove.
 
-A kernel that panics before the guest's command begins is booted again, three times at most: QEMU
-before 8.1 may run an instruction that Linux has exchanged (``boot.HALF_PATCHED``), and nothing of
-the learner's has run by then.
+A kernel that panics before the guest's command begins is booted again, twice at most: QEMU before
+8.1 may run an instruction that Linux has exchanged (``boot.HALF_PATCHED``), and nothing of the
+learner's has run by then.
 """
 
 import ctypes

@@ -45,18 +45,16 @@ def of(of: Kernel, accelerator: str, memory: int) -> BinaryIO | None:
     path = _path(of)
     with contextlib.suppress(FileNotFoundError):
         return path.open("rb")
-    if why_not(of):
-        return None
     with (of.folder / "state.lock").open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
-        if not path.exists():
+        if not path.exists() and not why_not(of):
             _make(of, path)
         return path.open("rb") if path.exists() else None
 
 
 def why_not(of: Kernel) -> str:
     """Why that kernel boots each time, in words; empty when it does not, or was not tried yet."""
-    path = _path(of).with_suffix(".failed")
+    path = _failed(of)
     return path.read_text() if path.exists() else ""
 
 
@@ -79,18 +77,30 @@ def _path(of: Kernel) -> Path:
     return of.folder / f"state-{ours}-{hashlib.sha256(repr(depends).encode()).hexdigest()[:8]}"
 
 
+def _failed(of: Kernel) -> Path:
+    """Where it says why there is no state: until this machine's next boot.
+
+    A disk has room again, and a machine that was too busy is not so for ever; one that is always
+    too slow tries it for ``SECONDS`` once a boot, and not for each guest.
+    """
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+    return _path(of).with_suffix(f".{boot}.failed")
+
+
 def _make(of: Kernel, path: Path) -> None:
-    for old in path.parent.glob(f"{path.name.rpartition('-')[0]}-*"):
-        old.unlink()
-    folder = kernel.cache_dir("vm", "guests") / f"{os.getpid()}-state-{of.name}"
-    folder.mkdir(mode=0o700)
-    try:
-        _save(of, folder, path)
     # Nothing that goes wrong here (no room on the disk, say) keeps a guest from booting.
+    try:
+        for old in path.parent.glob(f"{path.name.rpartition('-')[0]}-*"):
+            old.unlink(missing_ok=True)
+        folder = kernel.cache_dir("vm", "guests") / f"{os.getpid()}-state-{of.name}"
+        try:
+            folder.mkdir(mode=0o700)
+            _save(of, folder, path)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)  # first, as the words below need room, too
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        path.with_suffix(".failed").write_text(str(error))  # ./course kernels shows it
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            _failed(of).write_text(str(error))  # ./course kernels shows it
 
 
 def _save(of: Kernel, folder: Path, path: Path) -> None:

@@ -430,6 +430,20 @@ def test_processes_that_go_into_the_background_go_too(make: Make) -> None:
     assert not processes(answer)
 
 
+def test_no_number_is_struck_that_may_be_anothers(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, strike = make(""), os.killpg
+
+    def strike_ours(pid: int, number: int) -> None:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # not waited for yet
+        strike(pid, number)
+
+    monkeypatch.setattr(os, "killpg", strike_ours)
+    answer.kill()
+    answer.close()
+
+
 def test_kill_leaves_no_map(make: Make) -> None:
     answer = make("""
         from helpers import load

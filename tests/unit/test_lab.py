@@ -1,6 +1,7 @@
 """Labs: what a learner reads, what becomes of their files, and what a check may be given."""
 
 import html
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from helpers import cards, kernel, lab, load
 from helpers.diagnostics import FOLD, Diagnostic, Mark
 from helpers.errors import BpfError, NotFound
+from tests.vm.conftest import until
 
 HEAD = "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n"
 PASS = HEAD + 'SEC("xdp") int f(struct xdp_md *ctx) { return XDP_PASS; }\n'
@@ -131,6 +133,25 @@ def test_a_fault_of_ours_is_named_as_ours(toy: lab.Lab, work: Path) -> None:
     result = toy.check()
     assert isinstance(result, lab.NotChecked)
     assert "KeyError: 'no such key'" in repr(result) and "not of your program" in repr(result)
+
+
+def test_what_a_check_started_ends_with_it(
+    toy: lab.Lab, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strike = os.killpg
+
+    def strike_ours(pid: int, number: int) -> None:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # not waited for yet
+        strike(pid, number)
+
+    monkeypatch.setattr(os, "killpg", strike_ours)
+    leaves = 'import subprocess\n        return str(subprocess.Popen(["sleep", "1000"]).pid)'
+    (toy.folder / "lab.py").write_text(TOY.replace('return "It returned 1."', leaves))
+    write(work, DROP)
+    result = toy.check()
+    assert isinstance(result, lab.Right), result
+    status = Path("/proc", repr(result).removeprefix("Right. "), "status")
+    until(lambda: not status.exists() or "State:\tZ" in status.read_text(), 5)
 
 
 def test_html_says_the_same_and_runs_nothing(toy: lab.Lab, work: Path) -> None:

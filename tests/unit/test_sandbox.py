@@ -1,6 +1,7 @@
 """The sandbox on the live kernel: real namespaces, real frames, real processes."""
 
 import ctypes
+import errno
 import gc
 import os
 import signal
@@ -367,7 +368,6 @@ def test_a_hundred_thousand_frames_reach_the_program(verdict: str) -> None:
         assert net.stats().received == 100_000
 
 
-@two_cpus
 def test_start_is_called_before_the_first_frame() -> None:
     with sandbox.pair() as net:
         seen = list[int]()
@@ -375,6 +375,7 @@ def test_start_is_called_before_the_first_frame() -> None:
         assert seen == [0]
 
 
+@two_cpus
 def test_the_program_runs_on_the_senders_cpu() -> None:
     frame = sandbox.udp()
     text = COUNT_BY_CPU.replace("VERDICT", "XDP_DROP")
@@ -513,6 +514,45 @@ def test_on_cpus_raises_the_first_error_once_all_are_done() -> None:
     with pytest.raises(KeyError, match=f"on {CPUS[0]}"):
         sandbox.on_cpus(CPUS, work)
     assert sorted(done) == CPUS
+
+
+@two_cpus
+@pytest.mark.parametrize("missing", CPUS[:2])
+def test_on_cpus_waits_for_nobody_whose_cpu_goes_away(
+    monkeypatch: pytest.MonkeyPatch, missing: int
+) -> None:
+    pin, done = os.sched_setaffinity, list[int]()
+
+    def pin_elsewhere(pid: int, cpus: set[int]) -> None:
+        if cpus == {missing} and threading.current_thread() is not threading.main_thread():
+            raise OSError(errno.EINVAL, "Invalid argument")  # it was there when it was looked for
+        pin(pid, cpus)
+
+    monkeypatch.setattr(os, "sched_setaffinity", pin_elsewhere)
+    with pytest.raises(Unsupported, match=f"CPU {missing}"):
+        sandbox.on_cpus(CPUS[:2], done.append)
+    assert done == []
+
+
+@two_cpus
+def test_on_cpus_waits_for_no_thread_that_cannot_be_started() -> None:
+    """There is memory for one stack, and not for two."""
+    code = """
+import re, resource, threading
+from pathlib import Path
+from helpers import kernel, sandbox
+
+size = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
+threading.stack_size(512 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (size + (768 << 20), resource.RLIM_INFINITY))
+try:
+    sandbox.on_cpus(kernel.online_cpus()[:2], print)
+except RuntimeError as error:
+    print(error)
+"""
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, cwd=kernel.ROOT, capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.stderr) == ("can't start new thread\n", "")
 
 
 def test_on_cpus_refuses_a_cpu_that_is_not_there_before_running_any() -> None:

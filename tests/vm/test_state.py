@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
 import time
@@ -88,6 +89,46 @@ def test_a_disk_without_room_for_a_state_keeps_no_guest_from_booting(
     assert [*unsaved.folder.glob("initramfs-*")]  # the guest's own was copied with the kernel
     assert asked(unsaved, "print(1)") == 1
     assert "No space left" in state.why_not(unsaved)
+
+
+def test_a_full_disk_has_no_room_for_the_reason_either(linux: Kernel, tmp_path: Path) -> None:
+    code = f"""
+import subprocess
+from pathlib import Path
+from helpers.vm import machine, state
+from helpers.vm.fetch import Kernel
+
+disk = Path({str(tmp_path)!r})
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", disk], check=True)
+of = Kernel("6.1", {linux.release!r}, disk / "kernel")
+of.folder.mkdir()
+(of.folder / "lib").symlink_to({str(linux.folder / "lib")!r})
+assert state.of(of, "tcg", machine.MEMORY) is None
+assert "No space left" in state.why_not(of), "there was room for that, without the half state"
+state._failed(of).unlink()
+with (disk / "others").open("wb", 0) as others:
+    try:
+        while others.write(bytes(4096)):
+            pass
+    except OSError:
+        pass
+assert state.of(of, "tcg", machine.MEMORY) is None
+assert not state.why_not(of)
+assert not [*disk.rglob("*-state-*")]
+"""
+    line = ["unshare", "--mount", sys.executable, "-c", code]
+    subprocess.run(
+        line, cwd=kernel.ROOT, env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)}, check=True
+    )
+
+
+def test_why_a_kernel_boots_is_forgotten_at_the_next_boot_of_the_machine(unsaved: Kernel) -> None:
+    failed = state._failed(unsaved)
+    failed.write_text("The machine was too busy.")
+    assert state.why_not(unsaved) == "The machine was too busy."
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().partition("-")[0]
+    failed.rename(failed.with_name(failed.name.replace(boot, "01234567")))
+    assert not state.why_not(unsaved)
 
 
 def test_who_is_killed_while_saving_leaves_nothing(unsaved: Kernel) -> None:
