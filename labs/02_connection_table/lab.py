@@ -24,6 +24,7 @@ ROOM = 1024  # connections that the table must hold
 REPEAT, ROUNDS = 100_000, 5
 MEETINGS = 3  # times that two CPUs meet a thousand new connections
 VERDICTS = ["XDP_ABORTED", "XDP_DROP", "XDP_PASS", "XDP_TX", "XDP_REDIRECT"]
+MORE = 0x2000  # in an IPv4 header: more fragments follow
 HEADERS = {
     14: "the Ethernet header",
     34: "the Ethernet and IPv4 headers",
@@ -102,6 +103,7 @@ class ConnectionTable(Lab):
         trial.one_connection()
         trial.other_packets()
         trial.both_directions()
+        trial.first_fragment()
         trial.many_connections()
         trial.two_cpus()
         trial.two_cpus_meet()
@@ -142,14 +144,18 @@ class Trial:
 
     def other_packets(self) -> None:
         before = self.read()
-        for what, frame in _others():
-            self.run(frame, what)
-            if self.read() != before:
-                raise NotYet(
-                    f"{_sentence(what)} was sent, and `{self.table.name}` changed.",
-                    "The table is for TCP and UDP over IPv4. What must your program know about a "
-                    "packet before it may believe what stands where the ports would be?",
-                )
+        no_ports = (
+            "The table is for TCP and UDP over IPv4. What must your program know about a packet "
+            "before it may believe what stands where the ports would be?"
+        )
+        left_out = "It is one of TCP over IPv4. Which of those does the task leave out?"
+        for idea, packets in ((no_ports, _others()), (left_out, _left_out())):
+            for what, frame in packets:
+                self.run(frame, what)
+                if self.read() != before:
+                    raise NotYet(
+                        f"{_sentence(what)} was sent, and `{self.table.name}` changed.", idea
+                    )
 
     def both_directions(self) -> None:
         flows = [
@@ -158,6 +164,19 @@ class Trial:
         for cpu in _two_cpus():
             self.send_all([*flows, *(flow.reverse for flow in flows)], cpu)
         self.compare()
+
+    def first_fragment(self) -> None:
+        [flow] = sandbox.random_flows(1)
+        key, frame, what = Key.of(flow), _ip(flow, fragment=MORE), "the first fragment of a packet"
+        before = time.monotonic_ns()
+        self.run(frame, what)
+        self.book(key, len(frame), (before, time.monotonic_ns()))
+        if key not in self.read():
+            raise NotYet(
+                f"{_sentence(what)} was sent, and `{self.table.name}` has no entry for it.",
+                "The first fragment has ports, and the later ones have none. By what does your "
+                "program tell them apart?",
+            )
 
     def many_connections(self) -> None:
         left = ROOM - len(self.sent) - 10  # of which real_traffic() takes its share
@@ -550,3 +569,25 @@ def _others() -> list[tuple[str, bytes]]:
         ("a frame that ends within its IPv4 header", flow.frame()[:30]),
         ("a frame that ends before its ports", flow.frame()[:36]),
     ]
+
+
+def _left_out() -> list[tuple[str, bytes]]:
+    """Packets of TCP that the task names, and the table is not for.
+
+    Each of the two offsets is one bit, in another byte than the other's.
+    """
+    [flow] = sandbox.random_flows(1, protocols=["tcp"])
+    return [
+        ("a middle fragment of a packet", _ip(flow, fragment=MORE | 0x100)),
+        ("the last fragment of a packet", _ip(flow, fragment=0x20)),
+        ("a packet with IP options", _ip(flow, options=1)),
+    ]
+
+
+def _ip(flow: Flow, *, options: int = 0, fragment: int = 0) -> bytes:
+    """A packet of the flow, with so many words of options, or that field of flags and offset."""
+    frame = flow.frame(40)
+    head, more = bytearray(frame[:34]), bytes([1] * 4 * options)  # option 1: nothing
+    head[14] += options
+    struct.pack_into("!HxxH", head, 16, len(frame) - 14 + len(more), fragment)
+    return bytes(head) + more + frame[34:]
