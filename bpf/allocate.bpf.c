@@ -12,8 +12,8 @@ struct note {
 };
 
 /* Not malloc(): one object of a type that the verifier knows, and given back on every path. */
-SEC("xdp")
-int allocate(struct xdp_md *ctx)
+SEC("tc")
+int allocate(struct __sk_buff *ctx)
 {
 	struct note *note = bpf_obj_new_impl(bpf_core_type_id_local(struct note), NULL);
 	int number;

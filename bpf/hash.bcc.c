@@ -67,3 +67,13 @@ int count_packets(struct xdp_md *ctx)
 	__sync_fetch_and_add(&seen->bytes, ctx->data_end - ctx->data);
 	return XDP_PASS;
 }
+
+/* The end of the connection, as far as the map goes. */
+int forget(struct xdp_md *ctx)
+{
+	struct conn_key key = {};
+
+	if (!parse(ctx, &key))
+		connections.delete(&key);
+	return XDP_PASS;
+}

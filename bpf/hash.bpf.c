@@ -77,4 +77,15 @@ int count_packets(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
+/* The end of the connection, as far as the map goes. */
+SEC("xdp")
+int forget(struct xdp_md *ctx)
+{
+	struct conn_key key = {};
+
+	if (!parse(ctx, &key))
+		bpf_map_delete_elem(&connections, &key);
+	return XDP_PASS;
+}
+
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

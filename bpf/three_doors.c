@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-/* One door to a live map: three_doors MAP_ID COMMAND [ARGUMENT]... Entries are printed as CSV. */
+/* One door to a live map: three_doors MAP COMMAND [ARGUMENT]... Entries are printed as CSV. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,12 +56,12 @@ static int clear(int map)
 }
 
 /* Have the skeleton use the map that is there, instead of making one of its own. */
-static int enter(struct three_doors_bpf *skel, __u32 id)
+static int enter(struct three_doors_bpf *skel, int fd)
 {
 	struct bpf_map *declared = skel->maps.ports;
 	struct bpf_map_info live = {};
 	__u32 size = sizeof(live);
-	int fd = bpf_map_get_fd_by_id(id), err;
+	int err;
 
 	if (fd < 0)
 		return fd;
@@ -80,8 +80,9 @@ static int enter(struct three_doors_bpf *skel, __u32 id)
 
 static void usage(void)
 {
-	fprintf(stderr, "usage: three_doors MAP_ID dump | clear | lookup PORT | delete PORT |\n"
-			"       update PORT PACKETS BYTES [any | noexist | exist]\n");
+	fprintf(stderr, "usage: three_doors MAP dump | clear | lookup PORT | delete PORT |\n"
+			"       update PORT PACKETS BYTES [any | noexist | exist] | pin PATH\n"
+			"MAP is an id, or the path of a pin.\n");
 	exit(2);
 }
 
@@ -97,6 +98,11 @@ static unsigned long long number(const char *text, unsigned long long most)
 		exit(2);
 	}
 	return value;
+}
+
+static int opened(const char *map)
+{
+	return *map == '/' ? bpf_obj_get(map) : bpf_map_get_fd_by_id(number(map, -1U));
 }
 
 static __u64 flag(const char *word)
@@ -147,8 +153,10 @@ int main(int words, char **word)
 		perror("open");
 		return 1;
 	}
-	err = enter(skel, number(word[1], -1U));
-	if (!err)
+	err = enter(skel, opened(word[1]));
+	if (!err && words == 4 && !strcmp(word[2], "pin"))
+		err = bpf_map__pin(skel->maps.ports, word[3]);
+	else if (!err)
 		err = run(bpf_map__fd(skel->maps.ports), words - 2, word + 2);
 	if (err)
 		fprintf(stderr, "%s: %s\n", word[2], strerror(-err));

@@ -136,8 +136,8 @@ _EXHAUSTED = {
     "one.\nClose what you loaded, or restart the notebook's kernel;  ulimit -n  is the limit.",
     _errno.ENFILE: "The machine has no file descriptor left.\n"
     "End some programs;  sysctl fs.file-max  is the limit.",
-    _errno.ENOMEM: "There is no memory left, for this process or for its group. Most maps take "
-    "that of all\ntheir entries at once.\nLower max_entries, close other maps, or "
+    _errno.ENOMEM: "There is not that much memory left, for this process or its group. "
+    "Most maps take that of all\ntheir entries at once.\nLower max_entries, close other maps, or "
     "end other programs.",
 }
 

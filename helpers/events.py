@@ -48,7 +48,7 @@ class Events:
         if source.id in _open:
             raise BpfError(
                 f"{self.name} has a reader already (errno {describe(errno.EBUSY)}).\n"
-                "Use that one, or close() it first: two readers would split the records.",
+                "Use that one, or close() it first: two readers would take each other's records.",
                 errno.EBUSY,
             )
         self._tail = _tail(layout)

@@ -49,9 +49,7 @@ def test_both_dialects_count_the_same_packets() -> None:
 def test_an_array_is_new_but_never_empty(prog: Program) -> None:
     packets = prog["packets"]
     assert dict(packets) == dict.fromkeys(range(256), 0)
-    before = packets.memory
     packets.update((index, index + 1) for index in range(256))
-    assert packets.memory == before >= 256 * 8
     assert packets.raw()[1].nbytes == 256 * 8
 
 

@@ -1,5 +1,6 @@
 """Chapter 06: what ring and perf buffers hold, lose, cost, and in which order they deliver."""
 
+import ctypes
 import errno
 import select
 import threading
@@ -9,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from helpers import kernel, load, sandbox, source
+from helpers import kernel, load, rings, sandbox, source
 from helpers.errors import BpfError, NotFound, VerifierError
+from helpers.libbpf import lib
 from helpers.program import Program, Run
 
 TWINS = ["event_buffers.bpf.c", "event_buffers.bcc.c"]
@@ -46,6 +48,39 @@ def test_the_twins_deliver_and_lose_the_same(prog: Program) -> None:
     (ring_of_libbpf, perf_of_libbpf), (ring_of_bcc, perf_of_bcc) = frames
     assert ring_of_libbpf.equals(ring_of_bcc) and perf_of_libbpf.equals(perf_of_bcc)
     assert set(perf_of_bcc.text) == {"variable"}
+
+
+def test_two_readers_take_each_others_records(prog: Program) -> None:
+    """Why the course allows one; the kernel does not mind."""
+
+    def taken(reader: Any) -> int:
+        return sum(map(len, reader.take()))
+
+    first = rings.reader(prog["ring"], 8)
+    second = rings.reader(prog["ring"], 8)
+    on(FIRST, prog, "to_ring", repeat=10)
+    assert (taken(second), taken(first)) == (10, 0)
+    on(FIRST, prog, "to_ring", repeat=10)
+    assert (taken(first), taken(second)) == (10, 0)
+
+    first = rings.reader(prog["perf"], 8)
+    on(FIRST, prog, "to_perf", repeat=5)
+    second = rings.reader(prog["perf"], 8)  # puts its own events into the slots
+    on(FIRST, prog, "to_perf", repeat=10)
+    assert (taken(first), taken(second)) == (5, 10)
+    on(FIRST, prog, "to_perf", repeat=10)
+    assert (taken(first), taken(second)) == (0, 10)
+
+
+def test_a_slot_of_a_perf_buffer_holds_an_event_and_not_a_number(prog: Program) -> None:
+    perf, key, value = prog["perf"], ctypes.c_uint32(0), ctypes.c_uint32(7)
+    for cpu in [*kernel.online_cpus(), kernel.cpus()]:
+        key.value = cpu
+        slot = ctypes.byref(key), ctypes.byref(value)
+        assert lib().bpf_map_lookup_elem(perf.fd, *slot) < 0 and value.value == 7
+    assert lib().bpf_map_update_elem(perf.fd, *slot, 0) == -errno.E2BIG  # one slot a CPU
+    key.value, value.value = 0, perf.fd
+    assert lib().bpf_map_update_elem(perf.fd, *slot, 0) == -errno.EBADF  # a map's
 
 
 @pytest.mark.parametrize("size", [4, 5, 8, 9, 13, 16, 100, 128])

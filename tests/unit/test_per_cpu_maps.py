@@ -1,6 +1,7 @@
 """Per-CPU maps: what chapter 04 tells of them, and that its C twins agree."""
 
 import ctypes
+import threading
 from collections.abc import Iterator
 
 import pandas as pd
@@ -38,6 +39,33 @@ def two() -> list[int]:
 
 def total(counter: BpfMap) -> int:
     return int(pd.Series(counter[0]).sum())
+
+
+def test_what_python_writes_while_a_program_counts_may_be_gone_at_once(two: list[int]) -> None:
+    """The program had read the slot before, and writes its own sum after."""
+    if len(two) < 2:
+        pytest.skip("needs two CPUs: give the machine another")
+    far = 1 << 40  # never counted up to
+    with load("per_cpu.bpf.c", defines={"ADDS": 1000}) as prog:
+        counter, done = prog["per_cpu"], threading.Event()
+        written = gone = 0
+
+        def work(cpu: int) -> None:
+            nonlocal written, gone
+            while cpu == two[0] and not gone and written < 1_000_000:
+                prog.run("add_per_cpu", repeat=20_000)
+            done.set()
+
+        def write(cpu: int) -> None:
+            nonlocal written, gone
+            while not done.is_set():
+                counter[0] = [far] * kernel.cpus()
+                gone += counter[0][two[0]] < far
+                counter[0] = [0] * kernel.cpus()
+                written += 1
+
+        sandbox.on_cpus(two, lambda cpu: (work if cpu == two[0] else write)(cpu))
+        assert gone, f"none of {written:,}"
 
 
 def arrived(prog: Program, program: str, counter: BpfMap, cpus: list[int]) -> int:
@@ -118,8 +146,8 @@ def test_the_twins_agree(two: list[int]) -> None:
     assert [libbpf[1][cpu] for cpu in two] == [132, 64]
 
 
-def test_the_twins_cost_alike() -> None:
-    """Both dialects compile to the same work: a run of ADDS=64 counts 64."""
+def test_the_twins_add_as_often_as_they_are_told() -> None:
+    """A run of ADDS=64 counts 64."""
     for name in TWINS:
         with load(name, defines={"ADDS": 64}) as prog:
             for program, counter in (("add_atomic", "shared"), ("add_per_cpu", "per_cpu")):

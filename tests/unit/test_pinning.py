@@ -1,5 +1,6 @@
 """Pins and lifetimes: who holds a map, who may use it again, and where a pin can be."""
 
+import errno
 import json
 import os
 import subprocess
@@ -7,11 +8,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from helpers import kernel, load, open_map, sandbox, source
 from helpers.errors import BpfError, LayoutError, NotFound, Unsupported
+from helpers.libbpf import lib
 from helpers.program import Program
 
 TWINS = ["pinning.bpf.c", "pinning.bcc.c"]
@@ -124,6 +127,35 @@ def test_each_holder_alone_keeps_a_map(
         os.close(holder)
     pin.unlink(missing_ok=True)
     assert gone(number)
+
+
+def test_the_kernel_takes_no_dot_and_no_other_file_system(prog: Program, pin: Path) -> None:
+    """The course refuses these by itself, with the kernel's errno; here the kernel is asked."""
+    kernel.make_pins(pin)
+    descriptor, dotted = prog["totals"].fd, pin.with_name(f"{NAME}.v2")
+    assert lib().bpf_obj_pin(descriptor, os.fsencode(dotted)) == -errno.EPERM
+    with TemporaryDirectory() as elsewhere:
+        assert lib().bpf_obj_pin(descriptor, os.fsencode(f"{elsewhere}/{NAME}")) == -errno.EPERM
+        assert not os.listdir(elsewhere)
+    assert lib().bpf_obj_pin(descriptor, os.fsencode(pin)) == 0
+
+
+def test_an_attachment_of_ours_ends_with_its_process_and_so_does_the_map() -> None:
+    """It is a link, held by a descriptor like all else; the interface is there for longer."""
+    reader, writer = os.pipe()
+    with sandbox.pair() as net, open(reader) as told:
+        if not (child := os.fork()):
+            prog = load("pinning.bpf.c")
+            prog.attach("count", net.server)
+            net.send(FRAME)
+            os.write(writer, f"{prog['totals'].id} {prog['totals'][17].packets}".encode())
+            os._exit(0)
+        os.close(writer)
+        number, packets = map(int, told.read().split())
+        os.waitpid(child, 0)
+        assert packets == 1 and gone(number)
+        with load("pinning.bpf.c") as prog:  # and the interface is free
+            prog.attach("count", net.server)
 
 
 def test_both_dialects_share_a_pinned_map() -> None:

@@ -134,6 +134,25 @@ def test_the_c_program_enters_no_other_map(live: SimpleNamespace, program: Path)
     assert "is no number" in run(program, 2**32, "dump").stderr
 
 
+def test_the_c_program_pins_and_enters_by_the_pin(live: SimpleNamespace, program: Path) -> None:
+    """bpf_map__pin() and bpf_obj_get() of libbpf."""
+    pin = kernel.PINS / "test_three_doors"
+    kernel.make_pins(pin)
+    try:
+        done = run(program, live.map.id, "pin", pin)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        with open_map(pin=pin) as pinned:
+            assert pinned.id == live.map.id
+        assert run(program, pin, "lookup", 80).stdout == "80,3,162\n"
+        assert run(program, pin, "update", 80, 4, 200).returncode == 0
+        assert live.map[80] == (4, 200)
+        assert "File exists" in run(program, pin, "pin", pin).stderr
+    finally:
+        pin.unlink(missing_ok=True)
+        kernel.drop_pins()
+    assert run(program, pin, "dump").stderr == "dump: No such file or directory\n"
+
+
 def test_bcc_tables_as_the_chapter_shows_them(live: SimpleNamespace) -> None:
     table = live.table
     assert type(table).__name__ == "HashTable"

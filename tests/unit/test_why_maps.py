@@ -1,5 +1,6 @@
 """What chapter 01 says: what a program cannot do, what a map does, and which types there are."""
 
+import os
 import platform
 import re
 
@@ -57,6 +58,16 @@ def test_the_verifier_adds_up_the_frames_of_a_call() -> None:
         load("two_frames.bpf.c", defines={"ROOM": 300})
 
 
+def test_functions_of_tracing_programs_have_stacks_of_their_own_since_6_13() -> None:
+    """On x86-64: others followed, or will."""
+    tracing = {"ROOM": 300, "HOOK": '"tracepoint/syscalls/sys_enter_getppid"'}
+    if kernel.version_here() < (6, 13):
+        with pytest.raises(VerifierError, match="512 bytes of stack"):
+            load("two_frames.bpf.c", defines=tracing)
+    elif platform.machine() == "x86_64":
+        load("two_frames.bpf.c", defines=tracing).close()
+
+
 def test_a_map_has_the_room_that_the_stack_lacks() -> None:
     with load("scratch.bpf.c") as prog:
         assert (prog["rooms"].value.size, prog.run("big_value").retval) == (600, 2)
@@ -91,6 +102,22 @@ def test_memory_is_taken_at_once_or_by_need() -> None:
         assert grown["by_need"] >= 0
         if kernel.version_here() >= (6, 4):
             assert grown["by_need"] >= 10_000 * 12
+
+
+def test_more_than_the_machine_has_is_refused_at_once_and_not_by_need() -> None:
+    """What ``memory`` says is reckoned by the kernel; this is not."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    room = {"ENTRIES": 2 * machine // 2**16, "TAKEN": 0}
+    for kind in ("HASH", "ARRAY", "LRU_HASH"):
+        of = {"KIND": f"BPF_MAP_TYPE_{kind}"}
+        with pytest.raises(BpfError, match="too_much.bpf.c") as refused:
+            load("too_much.bpf.c", defines=room | of)
+        assert refused.value.errno_name in ("ENOMEM", "E2BIG")  # that one on 5.10
+        fits = room | of | {"ENTRIES": 2**26 // 2**16}  # refused for its size, not for its shape
+        load("too_much.bpf.c", defines=fits).close()
+    with load("too_much.bpf.c", defines=room | {"TAKEN": "BPF_F_NO_PREALLOC"}) as prog:
+        prog["rooms"][1] = bytes(2**16)
+        assert len(prog["rooms"]) == 1
 
 
 def test_the_table_has_every_type_once() -> None:
