@@ -1,5 +1,6 @@
 """What nbval does not look at: the form of the committed notebooks, and of the house itself."""
 
+import ast
 import json
 import re
 import subprocess
@@ -64,13 +65,58 @@ def test_an_error_that_is_shown_is_one_message(path: Path) -> None:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=identify)
 def test_links_lead_somewhere(path: Path) -> None:
     for cell in json.loads(path.read_text())["cells"]:
-        for target in re.findall(r"\]\(([^)#]+)\)", "".join(cell["source"])):
-            if cell["cell_type"] == "markdown" and "://" not in target:
-                assert (path.parent / target).exists(), target
+        if cell["cell_type"] == "markdown":
+            follow("".join(cell["source"]), path)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("*.md")), ids=identify)
+def test_links_of_what_is_read_first_lead_somewhere(path: Path) -> None:
+    follow(path.read_text(), path)
+
+
+def follow(text: str, page: Path) -> None:
+    """Fail unless each link to a file leads to one, and to a heading where it names one."""
+    for target, heading in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", text):
+        if "://" in target:
+            continue
+        there = page.parent / target if target else page
+        assert there.exists(), target
+        if heading:
+            titles = re.findall(r"^#+ (.+)", there.read_text().lower(), re.MULTILINE)
+            anchors = [re.sub(r"[^\w -]", "", title).replace(" ", "-") for title in titles]
+            assert heading in anchors, f"{target} has no #{heading}"
+
+
+def test_a_link_that_leads_nowhere_is_seen() -> None:
+    for link in ("no_such.md", "no_such.md#code", "README.md#no-such", "#no-such"):
+        with pytest.raises(AssertionError, match="such"):
+            follow(f"[code](CONTRIBUTING.md#the-code), [it]({link})", ROOT / "README.md")
+
+
+def imported(path: Path) -> set[str]:
+    """What a module imports of helpers/, at the top of the file or not."""
+    found = list[str]()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [one.name for one in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path} imports by a relative name"
+            found += [f"{node.module}.{one.name}" for one in node.names]
+    return {name.split(".")[1] for name in found if name.startswith("helpers.")}
+
+
+def test_an_import_is_found_however_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(
+        "import os, helpers.maps\n"
+        "from helpers import (\n\tkernel,\n\tbtf as types,\n)\n"
+        "def late():\n\tfrom helpers.vm.boot import Guest, GUESTS\n"
+    )
+    assert imported(path) == {"maps", "kernel", "btf", "vm"}
 
 
 def test_imports_go_one_way() -> None:
-    """A module of helpers/ imports its own floor or those below, at the top of the file or not."""
+    """A module of helpers/ imports its own floor or those below."""
     floors = [
         {"libbpf", "kernel", "errors", "diagnostics"},
         {"maps", "btf", "rings", "symbols", "compiler", "verifier", "rules", "walk", "lineinfo"},
@@ -82,20 +128,14 @@ def test_imports_go_one_way() -> None:
     floor = {name: number for number, names in enumerate(floors) for name in names}
     for path in [*(ROOT / "helpers").glob("*.py"), *(ROOT / "helpers/widgets").glob("*.py")]:
         home = path.stem if path.parent.name == "helpers" else path.parent.name
-        for names in re.findall(
-            r"^\s*from helpers(?:\.(\w+))? import ([\w, ]+)", path.read_text(), re.MULTILINE
-        ):
-            for name in [names[0]] if names[0] else re.findall(r"\w+", names[1]):
-                if home in floor and name in floor:
-                    assert floor[name] <= floor[home], f"{path.name} imports {name}"
+        for name in imported(path):
+            if home in floor and name in floor:
+                assert floor[name] <= floor[home], f"{path.name} imports {name}"
 
 
 def test_guests_rest_on_the_lowest_floor_alone() -> None:
     for path in (ROOT / "helpers/vm").glob("*.py"):
-        imports = re.findall(
-            r"^\s*from helpers[. ](?:import )?(\w+)", path.read_text(), re.MULTILINE
-        )
-        assert set(imports) <= {"kernel", "errors", "vm"}, path
+        assert imported(path) <= {"kernel", "errors", "vm"}, path
 
 
 def test_importing_helpers_stays_lean() -> None:

@@ -223,7 +223,8 @@ def _strike(notebook: Notebook, victim: str, share: float, delay: float) -> str:
 def end(notebook: Notebook) -> None:
     """Whatever came between, leave no process."""
     for pid in notebook.left():
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     notebook.server.communicate()
 
 

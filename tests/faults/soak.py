@@ -63,7 +63,7 @@ def main(line: list[str]) -> int:
     whole = all(
         name in state and len(state[name]["done"]) >= p.rounds for name, p in chosen.items()
     )
-    return 0 if whole and not left and not any(r["failed"] for r in state.values()) else 1
+    return 0 if whole and not left and not any(state[n]["failed"] for n in chosen) else 1
 
 
 def _run(name: str, part: Part, state: dict[str, Rounds], path: Path) -> None:
@@ -88,7 +88,7 @@ def _run(name: str, part: Part, state: dict[str, Rounds], path: Path) -> None:
         while waiting and not stopped and len(running) < part.at_once:
             number = waiting.pop(0)
             rounds["begun"].append(number)
-            path.write_text(json.dumps(state))
+            _keep(state, path)
             running[_begin(part, number)] = number
         for said in wait([*running]):
             assert isinstance(said, Connection)
@@ -102,9 +102,13 @@ def _run(name: str, part: Part, state: dict[str, Rounds], path: Path) -> None:
     for number, handler in handlers.items():
         signal.signal(number, handler)
     bar.close()
-    path.write_text(json.dumps(state))
+    _keep(state, path)
     if stopped:
         raise KeyboardInterrupt
+
+
+def _keep(state: dict[str, Rounds], path: Path) -> None:
+    kernel.write_atomically(path, json.dumps(state).encode())
 
 
 def _begin(part: Part, number: int) -> Connection:

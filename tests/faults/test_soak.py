@@ -3,10 +3,12 @@
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests import plugin
 from tests.faults import Part, soak
 
 
@@ -41,3 +43,32 @@ def test_it_stops_after_the_rounds_that_run_and_goes_on_later(tmp_path: Path) ->
     assert {path.name for path in tmp_path.glob("[0-9]")} == {*map(str, done)}
     soak._run("it", part, state, tmp_path / "state")
     assert sorted(state["it"]["done"]) == [0, 1, 2, 3]
+
+
+def test_what_is_known_is_never_half_written(tmp_path: Path) -> None:
+    """Who is killed while it is written has what was there before."""
+    path = tmp_path / "state"
+    path.write_text("before")
+    with path.open() as before:
+        soak._run("it", Part(lambda _: None, rounds=1, short=0, unit="nothing"), {}, path)
+        assert before.read() == "before"
+    assert '"done": [0]' in path.read_text()
+
+
+def test_only_the_parts_that_were_chosen_count(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def one(number: int) -> None:
+        raise AssertionError("wrong on purpose")
+
+    part = Part(lambda _: None, rounds=1, short=0, unit="nothing")
+    monkeypatch.setattr(soak, "parts", lambda: {"good": part, "bad": replace(part, one=one)})
+    monkeypatch.setattr(plugin, "_left", dict)
+    monkeypatch.setattr(plugin, "still_there", lambda before: before)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        assert [soak.main([name]) for name in ("good", "bad", "good")] == [0, 1, 0]
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)

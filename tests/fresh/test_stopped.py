@@ -29,14 +29,18 @@ def test_nothing_outlives_a_run_that_is_stopped(how: signal.Signals) -> None:
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    assert owner.stdout
-    folder = Path(owner.stdout.readline().strip())
-    machine = Machine(RELEASES[0], folder, folder)
-    while not machine.processes():
-        assert owner.poll() is None
-        time.sleep(0.05)
-    owner.send_signal(how)
-    owner.wait(20)
+    try:
+        assert owner.stdout
+        folder = Path(owner.stdout.readline().strip())
+        machine = Machine(RELEASES[0], folder, folder)
+        while not machine.processes():
+            assert owner.poll() is None
+            time.sleep(0.05)
+        owner.send_signal(how)
+        owner.wait(20)
+    finally:
+        owner.kill()
+        owner.wait()
     deadline = time.monotonic() + 10
     while machine.processes():
         assert time.monotonic() < deadline

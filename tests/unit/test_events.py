@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -98,19 +99,18 @@ def test_records_come_in_order_with_nested_fields(prog: Program, kind: str) -> N
 @pytest.mark.parametrize("kind", ["ring", "perf"])
 def test_under_overload_delivered_and_lost_are_produced(prog: Program, kind: str) -> None:
     events = prog.events(kind, pages=1)
-    done = threading.Event()
+    cpus = (kernel.online_cpus() * 2)[:2]
 
     def produce() -> None:
         for _ in range(40):
-            sandbox.on_cpus([0, 1], lambda: prog.run(f"to_{kind}", repeat=500))
-        done.set()
+            sandbox.on_cpus(cpus, lambda: prog.run(f"to_{kind}", repeat=500))
 
-    thread = threading.Thread(target=produce)
-    thread.start()
     seen = list[int]()
-    while not done.is_set():
-        seen += events.frame(timeout=0.01).n.tolist()
-    thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        producing = pool.submit(produce)
+        while not producing.done():
+            seen += events.frame(timeout=0.01).n.tolist()
+        producing.result()
     df = events.frame(timeout=0)
     seen += df.n.tolist()
     produced = prog[".bss"][0].produced

@@ -55,7 +55,7 @@ def test_an_address_without_a_name_is_shown_as_its_file(process: tuple[int, list
     maps = Path(f"/proc/{pid}/maps").read_text()
     found = re.search(r"^(\w+)-\w+ r--p 0+ .*/named$", maps, re.MULTILINE)  # its ELF header
     assert found
-    assert symbols.Symbols(pid).user(int(found[1], 16) + 8) in ("[named]", "[unknown]")
+    assert symbols.Symbols(pid).user(int(found[1], 16) + 8) == "[named]"
 
 
 def test_a_damaged_file_has_no_names(tmp_path: Path) -> None:
@@ -73,11 +73,13 @@ def test_a_damaged_file_has_no_names(tmp_path: Path) -> None:
 
 def test_the_kernel_has_names() -> None:
     names = symbols.Symbols(os.getpid())
-    text = Path("/proc/kallsyms").read_text()
+    text, checked = Path("/proc/kallsyms").read_text(), 0
     for function in ("schedule", "vfs_read", "do_syscall_64"):
         found = re.search(rf"^(\w+) [tT] {function}$", text, re.MULTILINE)
         if found and int(found[1], 16):
             assert names.kernel(int(found[1], 16) + 3) == f"{function} [k]"
+            checked += 1
+    assert checked
 
 
 def test_a_stack_is_named_from_the_outside_in(process: tuple[int, list[int]]) -> None:

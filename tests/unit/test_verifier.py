@@ -95,14 +95,6 @@ def test_bcc_expressions_are_found_by_the_variable_and_the_call() -> None:
     assert "if (!v) return XDP_PASS;" in found.help
 
 
-def test_bcc_has_no_global_variables() -> None:
-    text = "int n;\nint f(struct xdp_md *ctx)\n{\n\treturn ++n;\n}\n"
-    with pytest.raises(VerifierError) as caught:
-        load(text=text, dialect="bcc", name="sick.bcc.c")
-    assert caught.value.diagnostic and caught.value.diagnostic.rule == "global-variable"
-    assert "sick.bcc.c:4\n" in str(caught.value)
-
-
 def test_bcc_does_not_drop_what_it_cannot_call() -> None:
     text = "int f(struct xdp_md *ctx)\n{\n\treturn frobnicate(1);\n}\n"
     with pytest.raises(CompileError) as caught:
@@ -199,31 +191,46 @@ def test_a_log_that_ran_full_names_no_end() -> None:
     assert "--> x.c:2\n" in gave_up and "the log was full here" in gave_up
 
 
-OTHER_KERNELS = {
-    # 5.10, 6.1 and 7.2 say some things in other words than this kernel does.
-    "null-check": "R0 invalid mem access 'mem_or_null'",
-    "no-pointer": "R0 invalid mem access 'inv'",
-    "sleepable": "sleepable helper bpf_copy_from_user#148 in non-sleepable prog",
-    "constant-size": "R2 unbounded size, use 'var &= const' or 'if (var < const)'",
-    "lost-pointer": "corrupted spill memory",
-    "stack-bounds": "R2 unbounded indirect variable offset stack access",
-    "unwritten-stack": "invalid indirect read from stack off -8+4 size 8",
-    "return-value": "At program exit the register R0 has value (0x9; 0x0) should have been in "
-    "(0x0; 0x3)",
-    "endless-loop": "back-edge from insn 5 to 3",
-    "no-exit": "unreachable insn 4",
-    "misaligned": "misaligned stack access off (0x0; 0x0)+-15+0 size 8",
-    "modified-context": "dereference of modified ctx ptr R1 off=8 disallowed",
-    "pointer-range": "value -2147483648 makes map_value pointer be out of bounds",
-    "license": "cannot call GPL-restricted function from non-GPL compatible program",
-}
+OTHER_KERNELS = [
+    # 5.10, 6.1 and 7.2 say some things in other words than this kernel does; the last takes a
+    # kernel seconds to say.
+    ("null-check", "R0 invalid mem access 'mem_or_null'"),
+    ("no-pointer", "R0 invalid mem access 'inv'"),
+    ("sleepable", "sleepable helper bpf_copy_from_user#148 in non-sleepable prog"),
+    ("constant-size", "R2 unbounded size, use 'var &= const' or 'if (var < const)'"),
+    ("lost-pointer", "corrupted spill memory"),
+    ("stack-bounds", "R2 unbounded indirect variable offset stack access"),
+    ("unwritten-stack", "invalid indirect read from stack off -8+4 size 8"),
+    (
+        "return-value",
+        "At program exit the register R0 has value (0x9; 0x0) should have been in (0x0; 0x3)",
+    ),
+    ("endless-loop", "back-edge from insn 5 to 3"),
+    ("no-exit", "unreachable insn 4"),
+    ("misaligned", "misaligned stack access off (0x0; 0x0)+-15+0 size 8"),
+    ("modified-context", "dereference of modified ctx ptr R1 off=8 disallowed"),
+    ("pointer-range", "value -2147483648 makes map_value pointer be out of bounds"),
+    ("license", "cannot call GPL-restricted function from non-GPL compatible program"),
+    ("size-bounds", "invalid zero-sized read"),
+    ("size-bounds", "R2 invalid zero-sized read"),
+    ("too-complex", "BPF program is too large. Processed 1000001 insn"),
+]
 
 
-@pytest.mark.parametrize("rule", OTHER_KERNELS)
-def test_the_words_of_other_kernels(rule: str) -> None:
-    call = "0: (85) call bpf_ringbuf_reserve#131\n" if rule in ("null-check", "no-pointer") else ""
-    log = f"; x = f(); @ x.c:1\n{call}; *x = 1; @ x.c:2\n1: (7b) *(u64 *)(r0 +0) = r1\n"
-    found = verifier.explain(f"{log}{OTHER_KERNELS[rule]}\n", "x = f();\n*x = 1;\n", "x.c")
+def log_of(rule: str, words: str) -> str:
+    """A log that ends in these words, at line 2 of x.c, behind what the rule looks for."""
+    made = "0: (85) call bpf_ringbuf_reserve#131\n" if rule in ("null-check", "no-pointer") else ""
+    last = (
+        "(85) call bpf_get_current_comm#16"
+        if rule == "size-bounds"
+        else "(7b) *(u64 *)(r0 +0) = r1"
+    )
+    return f"; x = f(); @ x.c:1\n{made}; *x = 1; @ x.c:2\n1: {last}\n{words}\n"
+
+
+@pytest.mark.parametrize(("rule", "words"), OTHER_KERNELS)
+def test_the_words_of_other_kernels(rule: str, words: str) -> None:
+    found = verifier.explain(log_of(rule, words), "x = f();\n*x = 1;\n", "x.c")
     assert found.rule == rule
     assert found.here and found.here.number == 2
     assert "{" not in found.error + found.help.replace("= {};", "")

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 import pytest
 from playwright.sync_api import Page
@@ -37,7 +37,11 @@ def as_nobody(*command: str | Path) -> list[str]:
 @pytest.fixture(scope="module")
 def checkout(linux: Kernel) -> Iterator[Path]:
     """A checkout of nobody's own, with its .venv, and the fetched kernel in nobody's cache."""
-    home = Path(mkdtemp(prefix="course-", dir="/opt"))  # a guest has a /tmp of its own
+    with TemporaryDirectory(prefix="course-", dir="/opt") as home:  # a guest has its own /tmp
+        yield checked_out(Path(home))
+
+
+def checked_out(home: Path) -> Path:
     root = home / "course"
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=kernel.ROOT, capture_output=True, text=True, check=True
@@ -56,8 +60,7 @@ def checkout(linux: Kernel) -> Iterator[Path]:
             shutil.copytree(ours / part, theirs / part, symlinks=True)
     theirs.chmod(0o700)
     subprocess.run(["chown", "-R", f"{NOBODY.pw_uid}:{NOBODY.pw_gid}", home], check=True)
-    yield root
-    shutil.rmtree(home)
+    return root
 
 
 @pytest.fixture(scope="module")
