@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /* The same two streams from kprobes: the hooks that need no tracepoint, but a CONFIG_KPROBES. */
 #include <uapi/linux/ptrace.h>
-#include <net/sock.h>
+
+/* How the kernel's struct sock begins. <net/sock.h> has all of it, and takes seconds to compile. */
+struct sock {
+	u32 dst_ip;
+	u32 src_ip;
+	u32 hash;
+	u16 dst_port;
+	u16 src_port;
+};
 
 struct event {
 	u64 ns;
@@ -50,8 +58,8 @@ int trace_exec(struct pt_regs *ctx)
 
 int trace_connect(struct pt_regs *ctx, struct sock *sock)
 {
-	u32 dst_ip = sock->__sk_common.skc_daddr;
-	u16 dst_port = sock->__sk_common.skc_dport;
+	u32 dst_ip = sock->dst_ip;
+	u16 dst_port = sock->dst_port;
 
 	return stream(ntohl(dst_ip), ntohs(dst_port));
 }

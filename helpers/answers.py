@@ -36,7 +36,7 @@ from helpers.cards import NotYet
 from helpers.errors import Unsupported
 from helpers.maps import BpfMap
 
-SECONDS = 10  # that a call may take
+SECONDS = kernel.patience(10)  # that a call may take
 TMP = 64 << 20  # bytes of /tmp, and of the largest file
 MEMORY = 2 << 30  # bytes of addresses
 PROCESSES = 64

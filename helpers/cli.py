@@ -24,6 +24,8 @@ LANES = {
     "--fresh": ["tests/fresh"],
     "--vagrant": ["tests/unit/test_vagrantfile.py", "tests/vagrant"],
 }
+# In a guest, tests alone: emulated, what nbval imports for notebooks takes half a minute.
+ALONE = ["-p", "no:nbval", "-o", "addopts=-p no:cacheprovider -p tests.plugin"]
 # What follows these is a word of one's own, and no path, even where a file has that name
 WORDS = ("--kernel", "-k", "-m")
 
@@ -163,7 +165,7 @@ def _test_in_guests(name: str, args: list[str]) -> int:
             guest += ["-n", "2", "--dist", "loadfile"]  # a guest mostly keeps one CPU busy
         codes.append(int(pytest.main([*guest, *options, *outside], plugins)))
     if inside:
-        line = [sys.executable, "-m", "pytest", "-o", "timeout=1200", *options, *inside]
+        line = [sys.executable, "-m", "pytest", *ALONE, "-o", "timeout=1200", *options, *inside]
         codes.append(commands.run(name, line, {"BPF_COURSE_LANE": name}))
     return max(codes)
 

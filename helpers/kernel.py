@@ -269,6 +269,11 @@ def has_own_cpu() -> bool:
     return "QEMU TCG" not in Path("/proc/cpuinfo").read_text()
 
 
+def patience(seconds: int) -> int:
+    """A limit in seconds; an emulated processor gets six times as many."""
+    return seconds if has_own_cpu() else 6 * seconds
+
+
 class Feature(NamedTuple):
     """What a cell may need: in words, the Linux that brings it, and whether it is here."""
 

@@ -50,7 +50,7 @@ from helpers.sandbox import with_own_pins
 
 SUFFIXES = {"libbpf": ".bpf.c", "bcc": ".bcc.c", "python": ".py"}
 PARTS = {"program": ("libbpf", "bcc"), "answer": ("python",)}
-SECONDS = 60  # that a check may take
+SECONDS = kernel.patience(60)  # that a check may take
 LARGEST = 64 << 20  # bytes of a file that it, or a compiler for it, may write
 MEMORY = 4 << 30  # bytes of addresses of each
 LONGEST = 1 << 20  # bytes of a program

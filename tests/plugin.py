@@ -122,7 +122,7 @@ def _held() -> dict[str, str]:
 
 def _guest(config: pytest.Config) -> bool:
     """Do the notebooks run in guests?"""
-    return str(config.option.nbval_kernel_name or "").startswith("linux-")
+    return str(getattr(config.option, "nbval_kernel_name", None) or "").startswith("linux-")
 
 
 def _lane(config: pytest.Config) -> bool:

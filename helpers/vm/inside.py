@@ -129,6 +129,8 @@ def make_root() -> dict[str, object]:
     }.items():
         with contextlib.suppress(OSError):  # what is missing, doctor tells
             mount(kind, kind, folder)
+    with contextlib.suppress(OSError):  # as systemd does: groups may limit memory
+        Path("sys/fs/cgroup/cgroup.subtree_control").write_text("+memory")
     modules = f"lib/modules/{plan['release']}"
     os.makedirs(modules, exist_ok=True)
     os.mkdir("run/kernel")

@@ -16,7 +16,7 @@ from helpers.program import Program, load
 
 ROOM, WRITES = 10, 15  # entries; and keys, of which the learner says how many will be left
 NEW = 30  # keys that come once, after which no other is left that came once before
-SECONDS = 5  # that a function of the learner's may take
+SECONDS = kernel.patience(5)  # that a function of the learner's may take
 NO_COMMON_LRU = 1 << 1  # BPF_F_NO_COMMON_LRU
 NAMES = ["TCP", "UDP"]
 VERDICTS = ["XDP_ABORTED", "XDP_DROP", "XDP_PASS", "XDP_TX", "XDP_REDIRECT"]

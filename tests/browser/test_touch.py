@@ -5,11 +5,13 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from helpers.kernel import ROOT
 from tests.browser.test_notebooks import browser, lab, ran  # noqa: F401
 
+LABS = ROOT / "labs"
 CELLS = [
     "from helpers import lab, load\nprog = load('per_cpu.bpf.c')",
-    "lab.open('02').check_file('../labs/02_connection_table/wrong/no_null_check.bpf.c')",
+    f"lab.open('02').check_file('{LABS}/02_connection_table/wrong/no_null_check.bpf.c')",
     "x = 0",
 ]
 
