@@ -43,9 +43,10 @@ FILES = {
     "etc/fstab": "/dev/vda / ext4 defaults 0 1\n",
     "etc/hostname": "debian\n",
     # Emulated, compiling all modules takes minutes, and so does asking an index for each package.
-    # Most modules are never imported here; ./course test --fresh asks PyPI.
+    # Most modules are never imported here; ./course test --fresh asks PyPI. In a file, the "no" of
+    # no-compile is what its value would be: yes would compile.
     "etc/xdg/pip/pip.conf": (
-        f"[install]\nno-compile = true\nno-index = true\nfind-links = {WHEELS}\n"
+        f"[install]\nno-compile = no\nno-index = true\nfind-links = {WHEELS}\n"
     ),
     "etc/hosts": "127.0.0.1 localhost\n127.0.1.1 debian\n",
 }
