@@ -13,7 +13,9 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -178,8 +180,50 @@ exec "$2"
 def libvirt(folder: Path) -> Iterator[None]:
     """A libvirtd and a virtlogd of our own, with their state in ``folder``, and a storage pool.
 
-    They see that folder as /etc/libvirt and /var/lib/libvirt. The network that Vagrant makes is
-    removed at the end, and so are the chains that libvirt leaves in the firewall.
+    A process of its own has them. When this one ends, killed or not, it takes all away: machines,
+    the network that Vagrant makes, the chains that libvirt leaves in the firewall.
+    """
+    keeper = subprocess.Popen(
+        [sys.executable, "-m", __name__, folder],
+        cwd=kernel.ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for the tests
+    )
+    assert keeper.stdin and keeper.stdout
+    try:
+        assert keeper.stdout.readline() == "ready\n"
+        yield
+    finally:
+        keeper.stdin.close()
+        status = keeper.wait(180)
+    assert status == 0
+
+
+def _keep(folder: Path) -> None:
+    parent = os.getppid()
+    with _libvirt(folder):
+        print("ready", flush=True)
+        sys.stdin.read()
+        if os.getppid() != parent:
+            _end_run()
+
+
+def _end_run() -> None:
+    """Kill what a run of the tests has left that was killed itself: Vagrant, its ssh."""
+    mark = f"BPF_COURSE_TESTS={os.environ['BPF_COURSE_TESTS']}".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended meanwhile, or is nobody's to read
+            number = int(process.name)
+            if mark in (process / "environ").read_bytes() and os.getsid(number) != os.getsid(0):
+                os.kill(number, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _libvirt(folder: Path) -> Iterator[None]:
+    """As libvirt(), in the process that has them. They see ``folder`` in place of their own ones,
+    /etc/libvirt and /var/lib/libvirt.
     """
     assert not Path("/run/libvirt/libvirt-sock").is_socket(), "a libvirtd runs here: stop it first"
     rules, forward = firewall(), Path("/proc/sys/net/ipv4/ip_forward")
@@ -260,3 +304,7 @@ Vagrant.configure("2") do |config|
   end
 end
 """
+
+
+if __name__ == "__main__":
+    _keep(Path(sys.argv[1]))
