@@ -244,12 +244,14 @@ class Foreign:
 
     def state(self) -> list[object]:
         inside = ["nsenter", f"--net={self._net}", "readlink", "/proc/self/ns/net"]
-        show = [kernel.bpftool(), "prog", "show", "pinned", str(self._program)]
-        told = [
+        show = [kernel.bpftool(), "-j", "prog", "show", "pinned", str(self._program)]
+        network, told = (
             subprocess.run(line, check=True, capture_output=True).stdout for line in (inside, show)
-        ]
+        )
+        program = json.loads(told)
+        del program["loaded_at"]  # it moves when somebody sets the clock of the machine
         with open_map(pin=self._map) as there:
-            return [*told, there.id, dict(there)]
+            return [network, program, there.id, dict(there)]
 
     def __enter__(self) -> "Foreign":
         return self
