@@ -43,13 +43,9 @@ def checkout(linux: Kernel) -> Iterator[Path]:
 
 def checked_out(home: Path) -> Path:
     root = home / "course"
-    listed = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=kernel.ROOT, capture_output=True, text=True, check=True
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(kernel.ROOT / name, root / name)
-    shutil.copytree(kernel.ROOT / ".venv", root / ".venv", symlinks=True)
+    # Not by git: what was downloaded as an archive, or copied into a VM, is no repository.
+    aside = shutil.ignore_patterns(".git", ".*_cache", "work")
+    shutil.copytree(kernel.ROOT, root, symlinks=True, ignore=aside)
     [site] = (root / ".venv/lib").glob("python3*/site-packages")
     (site / "course.pth").write_text(f"{root}\n")
     stamp = root / ".venv/.course-stamp"
