@@ -145,11 +145,13 @@ def test_an_attachment_of_ours_ends_with_its_process_and_so_does_the_map() -> No
     reader, writer = os.pipe()
     with sandbox.pair() as net, open(reader) as told:
         if not (child := os.fork()):
-            prog = load("pinning.bpf.c")
-            prog.attach("count", net.server)
-            net.send(FRAME)
-            os.write(writer, f"{prog['totals'].id} {prog['totals'][17].packets}".encode())
-            os._exit(0)
+            try:
+                prog = load("pinning.bpf.c")
+                prog.attach("count", net.server)
+                net.send(FRAME)
+                os.write(writer, f"{prog['totals'].id} {prog['totals'][17].packets}".encode())
+            finally:
+                os._exit(0)  # whatever came: no second run of the tests goes on from here
         os.close(writer)
         number, packets = map(int, told.read().split())
         os.waitpid(child, 0)
