@@ -305,6 +305,7 @@ def with_sudo(checkout: Path, *line: str, wrap: tuple[str, ...] = ()):
 
 LOADS = "to load BPF programs and to make network namespaces"
 KEEPS = "to keep kernels where JupyterLab, which root runs, looks for them"
+IN_VM = Path("/etc/bpf-maps-measured").exists()
 
 
 @pytest.mark.parametrize(
@@ -312,10 +313,12 @@ KEEPS = "to keep kernels where JupyterLab, which root runs, looks for them"
     [
         ("lab --port 8899", LOADS),
         ("test --soak --help", LOADS),
-        ("kernels", KEEPS),
-        ("kernels add 6.1", KEEPS),
-        ("kernels remove 6.1", KEEPS),
-        ("kernels run 6.1 df -h", KEEPS),
+        *(
+            pytest.param(
+                line, KEEPS, marks=pytest.mark.skipif(IN_VM, reason="not in the VM: see below")
+            )
+            for line in ("kernels", "kernels add 6.1", "kernels remove 6.1", "kernels run 6.1 df")
+        ),
     ],
 )
 def test_sudo_is_told_for_what_and_runs_the_same_command(
